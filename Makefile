@@ -1,0 +1,79 @@
+# perdure: what a developer runs. `make` lists the targets.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Any Python >= 3.11, e.g. `make setup PYTHON=/path/to/python3.12`; empty: the first of CANDIDATES that fits.
+PYTHON ?=
+CANDIDATES := python3 python3.13 python3.12 python3.11
+# Test processes: one per CPU, at least 2, at most 4.
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
+	[ "$$n" -lt 2 ] && n=2; [ "$$n" -gt 4 ] && n=4; echo $$n)
+# Seed of the random tests; `make test SEED=...` repeats a run.
+SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+# More arguments for pytest or for the benchmark, e.g. `make test ARGS="-k replay"`.
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-fast lint format demo bench bench-json clean
+.DELETE_ON_ERROR:
+
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.stamp ## Create .venv with everything that development needs (PYTHON= picks the interpreter)
+
+# Repeated only when the dependencies changed. All output goes to stderr: that of `bench-json` is one JSON object.
+$(VENV)/.stamp: pyproject.toml constraints.txt
+	@{ \
+	for python in $(if $(PYTHON),$(PYTHON),$(CANDIDATES)); do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then \
+		echo "perdure needs Python 3.11 or newer; tried: $(or $(PYTHON),$(CANDIDATES))."; \
+		echo "Install one, or name it: make setup PYTHON=/path/to/python3.12"; \
+		exit 1; \
+	fi; \
+	echo "setup: $(VENV) with $$("$$found" --version)"; \
+	if ! "$$found" -m venv --clear $(VENV); then \
+		echo "\"$$found -m venv\" failed; on Debian and Ubuntu: apt-get install python3-venv"; \
+		exit 1; \
+	fi; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt || exit 1; \
+	touch $@; \
+	} >&2
+
+# The extra that only the benchmark needs, on demand.
+$(VENV)/.stamp-bench: $(VENV)/.stamp
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' -c constraints.txt >&2
+	@touch $@
+
+test: $(VENV)/.stamp ## Run all tests (ARGS= more for pytest, SEED= repeats a run, JOBS= processes)
+	@echo "random tests: SEED=$(SEED)"
+	@$(BIN)/python -m pytest -n $(JOBS) --hypothesis-seed=$(SEED) $(ARGS)
+
+test-fast: $(VENV)/.stamp ## Run the tests without the slow ones, stop at the first failure
+	@echo "random tests: SEED=$(SEED)"
+	@$(BIN)/python -m pytest -n $(JOBS) --hypothesis-seed=$(SEED) -m "not slow" -x $(ARGS)
+
+lint: $(VENV)/.stamp ## Check style, format, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src bench $(wildcard tests/typing)
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.stamp ## Format the code and fix what can be fixed safely
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: $(VENV)/.stamp ## See a workflow survive a crash
+	@$(BIN)/perdure demo
+
+bench: $(VENV)/.stamp-bench ## Measure speed, and compare it (ARGS="--quick" for a first look)
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-json: $(VENV)/.stamp-bench ## Same, as one JSON object on stdout
+	@$(BIN)/python -m bench --json $(ARGS)
+
+clean: ## Remove .venv, caches and build output
+	rm -rf $(VENV) build dist .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""How fast perdure is, in figures that mean the same on every machine. Run `python -m bench`; see README.md."""

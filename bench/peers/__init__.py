@@ -1,0 +1,1 @@
+"""The same jobs in other libraries, each as its users would write it."""

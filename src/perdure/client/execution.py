@@ -1,0 +1,113 @@
+"""The handle of one execution."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import msgspec
+
+from perdure.codec import decode_failure, rebuild_failure
+from perdure.errors import ExecutionCancelled, ExecutionTerminated
+from perdure.events import Event, Kind
+from perdure.store import ExecutionRow
+from perdure.types import ExecutionInfo, HistoryEvent
+from perdure.workflow import Signal, Workflow
+
+if TYPE_CHECKING:
+    from perdure.client.client import Client
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Execution(Generic[R]):
+    """A handle: cheap, made by `start` and `client.execution(id)`. It follows the newest run of its id."""
+
+    def __init__(self, client: Client, id: str, workflow: Workflow[..., Any, R] | None) -> None:
+        self.client = client
+        self.id = id
+        self.workflow = workflow
+
+    async def result(self, timeout_s: float | None = None) -> R:
+        """Wait for the end and give the result.
+
+        Raises what the workflow raised, `ExecutionCancelled`, `ExecutionTerminated`, `ExecutionNotFound`, or `TimeoutError` when it
+        is not over after `timeout_s` seconds (it goes on all the same).
+        """
+        async with asyncio.timeout(timeout_s):
+            row, event = await self.client._ended(self.id)
+        return self._outcome(row, event)
+
+    def _outcome(self, row: ExecutionRow, event: Event | None) -> R:
+        if event is None or event.kind is Kind.TERMINATED:
+            raise ExecutionTerminated(f"execution {self.id} was terminated{_reason(event)}")
+        if event.kind is Kind.CANCELLED:
+            raise ExecutionCancelled(f"execution {self.id} was cancelled{_reason(event)}")
+        if event.kind is Kind.FAILED:
+            error = rebuild_failure(decode_failure(event.data or "{}"))
+            error.add_note(f"raised by execution {self.id} (workflow {row.workflow})")
+            raise error
+        data = event.data or "null"
+        if self.workflow is not None:
+            return cast(R, self.workflow.returns.decode(data))
+        return cast(R, msgspec.json.decode(data))
+
+    async def signal(self, signal: Signal[T] | str, value: T | Any = None) -> None:
+        """Send a value; returns once it is durable. Raises `InvalidValue`, `ExecutionNotFound` or `ExecutionClosed`."""
+        if isinstance(signal, Signal):
+            await self.client._signal(self.id, signal.name, signal.value.check(value))
+        else:
+            await self.client._signal(self.id, signal, Signal(signal).value.check(value))
+
+    async def cancel(self, reason: str | None = None) -> None:
+        """Ask it to stop: its code gets `CancelledError` and may clean up. Returns once the request is durable."""
+        await self.client._request(self.id, "cancel", None, _json(reason))
+
+    async def terminate(self, reason: str | None = None) -> None:
+        """End it at once, without running any cleanup."""
+        await self.client._request(self.id, "terminate", None, _json(reason))
+
+    async def pause(self, reason: str | None = None) -> None:
+        """Hold it: running attempts end, but nothing new starts and its code does not run until `resume`."""
+        await self.client._request(self.id, "pause", None, _json(reason))
+
+    async def resume(self) -> None:
+        """Let a paused execution go on; what came meanwhile is delivered in order."""
+        await self.client._request(self.id, "resume", None, None)
+
+    async def retry(self) -> None:
+        """Open a failed execution again just before what made it fail, and try that anew."""
+        await self.client._request(self.id, "retry", None, None)
+
+    async def info(self) -> ExecutionInfo:
+        """Describe it. Raises `ExecutionNotFound`."""
+        return await self.client.describe(self.id)
+
+    async def state(self) -> dict[str, Any]:
+        """Give its readable state, as last committed."""
+        row = await self.client._row(self.id)
+        return {key: msgspec.json.decode(data) for key, data in self.client.store.state(row.num).items()}
+
+    async def history(self, *, run: int | None = None, after: int = 0) -> AsyncIterator[HistoryEvent]:
+        """Give its events with `seq` above `after`, in order, page by page."""
+        while True:
+            page = await self.client._events(self.id, run, after)
+            for event in page:
+                yield event
+            if not page:
+                return
+            after = page[-1].seq
+
+    def __repr__(self) -> str:
+        return f"<execution {self.id}>"
+
+
+def _json(reason: str | None) -> str:
+    return msgspec.json.encode(reason).decode()
+
+
+def _reason(event: Event | None) -> str:
+    text = msgspec.json.decode(event.data) if event is not None and event.data else None
+    return f": {text}" if text else ""

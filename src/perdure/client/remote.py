@@ -1,0 +1,144 @@
+"""Speaking to a runner in another process: requests are written into the file, durable whether a runner lives or not, then it is rung."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from perdure.conflict import next_run
+from perdure.errors import ExecutionClosed, ExecutionExists, PerdureError
+from perdure.events import Event, Kind
+from perdure.store import ExecutionRow, Parked, Store
+from perdure.types import Conflict, Status
+
+Same = Callable[[ExecutionRow, str], bool]
+"""Tells whether an execution's workflow and recorded input are those of a start."""
+
+
+class Remote:
+    """Collects what this process asks for in one turn of its loop, and writes it in one transaction."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, store: Store, ring: Callable[[], object], now: Callable[[], int]
+    ) -> None:
+        self.loop = loop
+        self.store = store
+        self.ring = ring
+        self.now = now
+        self._starts: list[tuple[ExecutionRow, list[Event], Conflict, Same, asyncio.Future[ExecutionRow]]] = []
+        self._requests: list[tuple[Parked, asyncio.Future[None]]] = []
+        self._scheduled = False
+
+    def start(
+        self, workflow: str, data: str, id: str, conflict: Conflict, timeout_us: int | None, same: Same
+    ) -> asyncio.Future[ExecutionRow]:
+        now = self.now()
+        row = ExecutionRow(id, workflow, now, deadline_at=None if timeout_us is None else now + timeout_us)
+        future: asyncio.Future[ExecutionRow] = self.loop.create_future()
+        self._starts.append((row, [Event(1, Kind.STARTED, now, None, workflow, data)], conflict, same, future))
+        self._schedule()
+        return future
+
+    def request(self, row: ExecutionRow, what: str, name: str | None, data: str | None) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self.loop.create_future()
+        self._requests.append((Parked(row, what, None, None, name, data), future))
+        self._schedule()
+        return future
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        starts, self._starts = self._starts, []
+        requests, self._requests = self._requests, []
+        if starts:
+            self._create(starts)
+        if requests:
+            self._request(requests)
+        self.ring()
+
+    def _create(self, starts: list[Any]) -> None:
+        fresh = []
+        ids: set[str] = set()
+        for row, events, conflict, same, future in starts:
+            if row.id in ids:  # twice in one turn: the second meets the first in the file
+                self._create_one(row, events, conflict, same, future, fresh)
+                continue
+            ids.add(row.id)
+            if self._decide(row, conflict, same, future):
+                fresh.append((row, events, conflict, same, future))
+        try:
+            if fresh:
+                self.store.create([(row, events) for row, events, _, _, _ in fresh])
+        except ExecutionExists:  # another process was faster with one of them
+            for item in fresh:
+                self._create_one(*item, [])
+        except PerdureError as error:
+            for *_, future in fresh:
+                _set(future, error)
+        else:
+            for row, _, _, _, future in fresh:
+                _set(future, row)
+
+    def _create_one(self, row: ExecutionRow, events: list[Event], conflict: Conflict, same: Same, future: Any, before: list[Any]) -> None:
+        try:
+            if before:
+                self.store.create([(other, first) for other, first, _, _, _ in before])
+                for other, _, _, _, waiting in before:
+                    _set(waiting, other)
+                before.clear()
+            if self._decide(row, conflict, same, future):
+                self.store.create([(row, events)])
+                _set(future, row)
+        except PerdureError as error:
+            _set(future, error)
+
+    def _decide(self, row: ExecutionRow, conflict: Conflict, same: Same, future: Any) -> bool:
+        """Say whether `row` is to be created; otherwise the future is answered."""
+        try:
+            existing = self.store.find(row.id)
+            alike = existing is not None and same(existing, self.store.first_input(existing.num) or "{}")
+            number = next_run(existing, alike, row.id, conflict)
+        except PerdureError as error:
+            _set(future, error)
+            return False
+        if number is None:
+            _set(future, existing)
+            return False
+        row.run = number
+        return True
+
+    def _request(self, requests: list[tuple[Parked, asyncio.Future[None]]]) -> None:
+        good = []
+        for parked, future in requests:
+            current = self.store.get(parked.row.num)
+            retry = parked.what == "retry"
+            if current is None or (current.status.closed and not retry):
+                _set(future, ExecutionClosed(f"execution {parked.row.id} has ended", hint="it takes no more input"))
+            elif retry and current.status is not Status.FAILED:
+                hint = "only a failed one can be retried"
+                _set(future, PerdureError(f"execution {parked.row.id} is {current.status}, not failed", hint=hint))
+            else:
+                good.append((parked, future))
+        try:
+            if good:
+                self.store.request([parked for parked, _ in good])
+        except PerdureError as error:
+            for _, future in good:
+                _set(future, error)
+        else:
+            for _, future in good:
+                _set(future, None)
+
+
+def _set(future: asyncio.Future[Any], value: Any) -> None:
+    if future.done():
+        return
+    if isinstance(value, BaseException):
+        future.set_exception(value)
+    else:
+        future.set_result(value)

@@ -1,0 +1,143 @@
+"""The storage boundary: how the JSON text of an input, result or signal becomes what the database keeps.
+
+1. Without a codec small text is stored as it is, so that a person can read the file.
+2. Text over the blob threshold is compressed and kept apart, under the SHA-256 digest of its content.
+3. With a codec everything is stored as the codec's bytes. Plain values written before there was one stay readable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple, Protocol
+
+from perdure.errors import PayloadTooLarge, PerdureError
+
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_LARGEST_BODY = 256 * 1024 * 1024
+
+
+class Codec(Protocol):
+    """Transforms payload bytes on their way to and from the database, for example encrypts them."""
+
+    def encode(self, plain: bytes) -> bytes: ...
+
+    def decode(self, stored: bytes) -> bytes: ...
+
+
+class DecodeError(PerdureError):
+    """A stored payload cannot be read back: a wrong or missing key or codec, or damaged data."""
+
+
+class Blob(NamedTuple):
+    """A large payload. `digest` is the SHA-256 of the plain text, or with a codec of `body`."""
+
+    digest: bytes
+    body: bytes
+
+
+class Payloads:
+    """Store and load payload text. Sizes are in bytes of UTF-8, before compression and codec."""
+
+    __slots__ = ("_small", "blob_threshold", "codec", "max_bytes")
+
+    def __init__(
+        self, codec: Codec | None = None, max_bytes: int = 16 * 1024 * 1024, blob_threshold: int = 64 * 1024
+    ) -> None:
+        self.codec = codec
+        self.max_bytes = max_bytes
+        self.blob_threshold = blob_threshold
+        # no character takes more than 4 bytes: text this short needs no look at its size
+        self._small = min(max_bytes, blob_threshold) // 4 if codec is None else -1
+
+    def store(self, text: str | None) -> str | bytes | Blob | None:
+        """Return what the database keeps: the text itself, the codec's bytes, or a `Blob` when it is large.
+
+        Raises `PayloadTooLarge` over `max_bytes`.
+        """
+        if text is None or len(text) <= self._small:
+            return text
+        if text.isascii() and len(text) <= self._small * 4:
+            return text
+        return self._store(text.encode())
+
+    def check_size(self, text: str) -> None:
+        """Raise `PayloadTooLarge` when `store` would, without storing."""
+        if len(text) > self.max_bytes // 4 and len(text.encode()) > self.max_bytes:
+            self._store(text.encode())
+
+    def inline(self, text: str | None) -> str | bytes | None:
+        """Return what the database keeps where large values are not kept apart: the text, or the codec's bytes."""
+        return text if text is None or self.codec is None else self.codec.encode(text.encode())
+
+    def load(self, stored: str | bytes | None, blob: bytes | None = None) -> str | None:
+        """Return the text that `store` was given, from the stored value or from the body of its blob.
+
+        Raises `DecodeError` when it cannot be read.
+        """
+        if blob is not None:
+            return self._text(_decompress(self._open_blob(blob), max(self.max_bytes, _LARGEST_BODY)))
+        if stored is None or isinstance(stored, str):
+            return stored
+        return self._text(self._open(stored))
+
+    def _store(self, plain: bytes) -> str | bytes | Blob:
+        if len(plain) > self.max_bytes:
+            raise PayloadTooLarge(
+                f"the value takes {len(plain):,} bytes as JSON, the limit is {self.max_bytes:,}",
+                hint="store the object elsewhere and pass a reference to it, or raise `max_payload_bytes`",
+            )
+        if len(plain) > self.blob_threshold:
+            body = _compress(plain)
+            if self.codec is None:
+                return Blob(hashlib.sha256(plain).digest(), body)
+            body = self.codec.encode(body)
+            return Blob(hashlib.sha256(body).digest(), body)
+        return plain.decode() if self.codec is None else self.codec.encode(plain)
+
+    def _open_blob(self, body: bytes) -> bytes:
+        plain = body.startswith(_ZSTD_MAGIC)
+        if self.codec is None:
+            return body if plain else self._open(body)
+        try:
+            return self._open(body)
+        except DecodeError:
+            if plain:  # written before there was a codec
+                return body
+            raise
+
+    def _open(self, stored: bytes) -> bytes:
+        """Undo the codec."""
+        if self.codec is None:
+            hint = "open the database with the codec that it was written with"
+            raise DecodeError("a stored payload is encoded, and no codec was given", hint=hint)
+        try:
+            return self.codec.decode(stored)
+        except DecodeError:
+            raise
+        except Exception as error:
+            raise DecodeError(f"the codec could not decode a stored payload: {error}") from error
+
+    def _text(self, plain: bytes) -> str:
+        try:
+            return plain.decode()
+        except UnicodeDecodeError as error:
+            raise DecodeError(f"a stored payload is not text: {error}", hint="the database may be damaged") from error
+
+
+def _compress(plain: bytes) -> bytes:
+    import zstandard  # large payloads only
+
+    return zstandard.ZstdCompressor().compress(plain)
+
+
+def _decompress(body: bytes, largest: int) -> bytes:
+    """Undo `_compress`. A frame that would grow over `largest` bytes, or does not say how far, is refused."""
+    import zstandard
+
+    try:
+        size = zstandard.frame_content_size(body)
+        if not 0 <= size <= largest:
+            raise DecodeError(f"a compressed payload says that it holds {size:,} bytes, the limit is {largest:,}")
+        return zstandard.ZstdDecompressor().decompress(body)
+    except zstandard.ZstdError as error:
+        raise DecodeError(f"a compressed payload is damaged: {error}", hint="restore it from a replica") from error

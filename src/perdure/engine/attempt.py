@@ -1,0 +1,175 @@
+"""One activity in progress, from its schedule to its end, over all its attempts.
+
+               start                      raised, tries left
+    READY ──────────────▶ RUNNING ─────────────────────────────▶ BACKOFF ──(retry timer)──▶ READY, number + 1
+                             │ finish_later()
+                             ├───────────────▶ DEFERRED ──(token completed from outside)──▶ gone
+                             │ returned, raised for good, timed out, cancelled
+                             └───────────────▶ gone: the object leaves `Live.attempts`, what it still does is ignored
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Future
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import msgspec
+
+from perdure.errors import FinishLater
+
+if TYPE_CHECKING:
+    from perdure.activity import Activity
+    from perdure.engine.live import Live
+
+
+class Phase(Enum):
+    READY = "ready"
+    RUNNING = "running"
+    BACKOFF = "backoff"
+    DEFERRED = "deferred"
+
+
+class Attempt:
+    """See the module; implements `activity.Attempt`, what user code sees of it. Instants are microseconds since 1970."""
+
+    __slots__ = (
+        "__weakref__", "_secret", "activity_def", "alarms", "beat_at", "clean", "details", "ended", "failed", "handle",
+        "interrupted", "last", "live", "number", "on_heartbeat", "phase", "retry_at", "scheduled_at", "secret_hash", "seq",
+        "stop", "data",
+    )  # fmt: skip
+
+    def __init__(self, live: Live, seq: int, activity: Activity[..., Any, Any], data: str, scheduled_at: int) -> None:
+        self.live = live
+        self.seq = seq
+        self.activity_def = activity
+        self.data = data
+        self.scheduled_at = scheduled_at
+        self.number = 1
+        self.failed = 0
+        """Attempts that raised or timed out."""
+        self.interrupted = 0
+        """Attempts that died with their process."""
+        self.phase = Phase.READY
+        self.retry_at: int | None = None
+        self.clean = False
+        """The attempt before was stopped in order, so this one starts without counting as an interruption."""
+        self.details: str | None = None
+        """What this attempt's last heartbeat said, as JSON."""
+        self.last: str | None = None
+        """What the attempt before said."""
+        self.beat_at = 0.0
+        self.stop = False
+        """Asks a `def` activity to stop; it sees `cancelled`."""
+        self.ended = False
+        """Nobody waits for this attempt any more: its outcome is ignored."""
+        self.handle: asyncio.Task[Any] | Future[Any] | None = None
+        self.alarms: list[asyncio.TimerHandle] = []
+        self.on_heartbeat: Callable[[Attempt], None] | None = None
+        self.secret_hash: str | None = None
+        self._secret: str | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether it runs or is about to; otherwise it waits for a timer or for the world."""
+        return self.phase is Phase.READY or self.phase is Phase.RUNNING
+
+    # --- what user code sees ----------------------------------------------------------------------------------------
+
+    @property
+    def execution_id(self) -> str:
+        return self.live.row.id
+
+    @property
+    def activity(self) -> str:
+        return self.activity_def.name
+
+    @property
+    def idempotency_key(self) -> str:
+        row = self.live.row
+        return f"{row.id}:{row.run}:{self.seq}"
+
+    @property
+    def token(self) -> str:
+        if self._secret is None:
+            self._secret = secrets.token_urlsafe(18)
+            self.secret_hash = digest(self._secret)
+        return f"{self.live.row.num}.{self.seq}.{self.number}.{self._secret}"
+
+    def heartbeat(self, details: Any = None) -> None:
+        self.details = msgspec.json.encode(details).decode()
+        if self.on_heartbeat is not None:
+            self.on_heartbeat(self)
+
+    @property
+    def last_details(self) -> Any:
+        return None if self.last is None else msgspec.json.decode(self.last)
+
+    @property
+    def cancelled(self) -> bool:
+        return self.stop or self.ended
+
+    def finish_later(self) -> NoReturn:
+        raise FinishLater
+
+    # --- what the engine does ---------------------------------------------------------------------------------------
+
+    def next(self) -> None:
+        """Get ready for the next attempt."""
+        self.number += 1
+        self.phase = Phase.READY
+        self.last = self.details if self.details is not None else self.last
+        self.details = self.retry_at = self.handle = self.secret_hash = self._secret = None
+        self.stop = False
+
+    def owns(self, number: int, secret: str) -> bool:
+        """Say whether a token's parts belong to this attempt."""
+        return (
+            number == self.number
+            and self.secret_hash is not None
+            and hmac.compare_digest(digest(secret), self.secret_hash)
+        )
+
+    def adopt(self, running: Attempt) -> None:
+        """Take over a running attempt whose object was dropped together with its execution's memory."""
+        self.phase = Phase.RUNNING
+        self.handle, self.alarms, self.beat_at = running.handle, running.alarms, running.beat_at
+        self.details, self.secret_hash, self._secret = running.details, running.secret_hash, running._secret
+
+    def abandon(self) -> None:
+        """Stop caring: cancel what can be cancelled; its outcome is ignored from now on."""
+        self.ended = True
+        self.disarm()
+        if self.handle is not None:
+            self.handle.cancel()
+
+    def disarm(self) -> None:
+        for alarm in self.alarms:
+            alarm.cancel()
+        self.alarms.clear()
+
+
+def digest(secret: str) -> str:
+    """Hash a token's secret: the file keeps only this."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class Token(msgspec.Struct, frozen=True):
+    """The parts of a completion token."""
+
+    execution: int
+    seq: int
+    number: int
+    secret: str
+
+    @classmethod
+    def parse(cls, text: str) -> Token | None:
+        parts = text.split(".")
+        if len(parts) != 4 or not all(part.isdigit() and len(part) < 19 for part in parts[:3]):
+            return None
+        return cls(int(parts[0]), int(parts[1]), int(parts[2]), parts[3])

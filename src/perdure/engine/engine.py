@@ -1,0 +1,260 @@
+"""The engine: opens a database, becomes its runner or stands by, and runs workflows.
+
+            lock free                      commit refused (another runner)
+    open ─────────────▶ leading ──────────────────────────────────────▶ standing by
+      │ lock taken                     lock free (its holder died or closed)  │
+      └───────────────▶ standing by ─────────────────────────▶ leading ◀──────┘
+                         any state ── leave the block ──▶ draining ──▶ closed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import platform
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Self
+
+from perdure.client.client import Client
+from perdure.client.remote import Remote
+from perdure.client.waiting import Ending
+from perdure.codec.payload import Codec
+from perdure.engine.attempt import Attempt
+from perdure.engine.executor import Executor, default_threads
+from perdure.engine.inputs import Input
+from perdure.engine.local import Local
+from perdure.engine.registry import Registry
+from perdure.engine.runner import Runner
+from perdure.engine.watchdog import Watchdog
+from perdure.errors import StaleRunner
+from perdure.guard import audit
+from perdure.replay import in_workflow
+from perdure.store import ExecutionRow
+from perdure.store.sqlite import Doorbell, RunnerLock, SqliteStore
+from perdure.store.sqlite.connection import Synchronous
+from perdure.store.sqlite.store import wall_clock_us
+from perdure.workflow import Workflow
+
+logger = logging.getLogger("perdure.engine")
+
+TRY_LOCK_EVERY_S = 0.05
+LOOK_EVERY_S = 1.0
+"""How often the runner looks for requests without being rung, and writes heartbeats."""
+
+
+class Engine(Client):
+    """Runs the workflows of one database. Also everything that a `Client` is.
+
+        async with Engine("shop.db", workflows=[fulfil]) as engine:
+            execution = await engine.start(fulfil, order, id="order-42")
+
+    One process at a time is a file's runner; engines in others stand by, and take over at once when it is gone. Entering the block resumes
+    everything that was under way. Leaving it takes no new work, gives running activities `grace_s` seconds, commits and gives the
+    runner's lock up.
+
+    `synchronous="normal"` syncs the disk at checkpoints only: faster, a crash of the process still loses nothing, a power cut may lose the
+    newest commits. `strict` makes code that is not deterministic an error and not a warning. `hot` is how many waiting executions are
+    kept in memory. `deployment` names this version of the code in what it starts.
+    """
+
+    def __init__(
+        self,
+        database: str | Path,
+        workflows: Iterable[Workflow[..., Any, Any] | ModuleType],
+        *,
+        codec: Codec | None = None,
+        max_payload_bytes: int = 16 * 1024 * 1024,
+        synchronous: Synchronous = "full",
+        strict: bool = False,
+        max_async: int = 1_000,
+        max_threads: int | None = None,
+        max_processes: int | None = None,
+        hot: int = 10_000,
+        grace_s: float = 10.0,
+        deployment: str | None = None,
+        now: Callable[[], int] = wall_clock_us,
+    ) -> None:
+        super().__init__(
+            database, codec=codec, max_payload_bytes=max_payload_bytes, synchronous=synchronous, now=now
+        )
+        self._creates = True
+        self.registry = Registry(workflows, strict)
+        self.hot = hot
+        self.grace_s = grace_s
+        self.deployment = deployment or os.environ.get("PERDURE_DEPLOYMENT")
+        self.limits = {
+            "max_async": max_async,
+            "max_threads": max_threads or default_threads(),
+            "max_processes": max_processes or os.cpu_count() or 1,
+        }
+        self._lock = RunnerLock(self.path)
+        self._runner: Runner | None = None
+        self._executor: Executor | None = None
+        self._runner_store: SqliteStore | None = None
+        self._runner_bell: Doorbell | None = None
+        self._watchdog: Watchdog | None = None
+        self._chores: asyncio.Task[None] | None = None
+
+    @property
+    def leading(self) -> bool:
+        """Whether this engine is the runner; otherwise it stands by."""
+        return self._runner is not None and not self._runner.closed
+
+    # --- opening and closing ----------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        audit.install(in_workflow)
+        await super().__aenter__()
+        try:
+            if not self._try_to_lead():
+                logger.info("%s: %s is the runner; standing by", self.path, self._lock.holder() or "another engine")
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        self._chores = asyncio.create_task(self._do_chores(), name="perdure-chores")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._chores is not None:
+            self._chores.cancel()
+            await asyncio.gather(self._chores, return_exceptions=True)
+            self._chores = None
+        try:
+            await self._stop_leading(self.grace_s)
+        finally:
+            self._lock.release()
+            await super().__aexit__(kind, error, trace)
+
+    async def _do_chores(self) -> None:
+        """Stand by for the lock; as the runner, look now and then for what a lost ring left in the file."""
+        while True:
+            if not self.leading:
+                await asyncio.sleep(TRY_LOCK_EVERY_S)
+                try:
+                    self._try_to_lead()
+                except Exception:
+                    logger.exception("%s: could not take over as the runner, trying again", self.path)
+                    self._lock.release()
+                    await asyncio.sleep(1.0)
+                continue
+            await asyncio.sleep(LOOK_EVERY_S)
+            runner, store = self._runner, self._runner_store
+            if runner is not None and store is not None:
+                runner.tick()
+
+    # --- leading ----------------------------------------------------------------------------------------------------
+
+    def _try_to_lead(self) -> bool:
+        description = _describe_process()
+        if not self._lock.acquire(description):
+            return False
+        loop = asyncio.get_running_loop()
+        store = self._runner_store = self._open_store(create=True)
+        epoch = store.become_runner(description)
+        runner = self._runner = Runner(
+            store,
+            self.registry,
+            now=self.now,
+            loop=loop,
+            start=self._start_attempt,
+            on_closed=self._on_closed,
+            on_fault=self._on_fault,
+            draw=random.SystemRandom().random,
+            max_bytes=self.payloads.max_bytes,
+            hot=self.hot,
+            deployment=self.deployment,
+        )
+        self._executor = Executor(loop, runner.submit, self.now, self.payloads, **self.limits)
+        self._executor.on_heartbeat = runner.beat
+        self._listen(loop, runner)
+        self._watchdog = Watchdog(runner, lambda: self._executor.running if self._executor else ())
+        self._gateway = Local(runner)
+        if self._waiting is not None:
+            self._waiting.remote = False
+        runner.recover()
+        self._watchdog.start()
+        logger.info("%s: runner with epoch %d", self.path, epoch)
+        return True
+
+    def _listen(self, loop: asyncio.AbstractEventLoop, runner: Runner) -> None:
+        bell = self._runner_bell = Doorbell(self.path)
+        fd = bell.listen("runner")
+
+        def rung() -> None:
+            bell.answer()
+            runner.look = True
+            runner.wake()
+
+        if fd is not None:
+            loop.add_reader(fd, rung)
+        else:
+            logger.warning("%s: no named pipes here; requests of other processes are seen once a second", self.path)
+
+    def _start_attempt(self, attempt: Attempt) -> None:
+        if self._executor is not None:
+            self._executor.start(attempt)
+
+    def _submit(self, item: Input) -> None:
+        if self._runner is not None:
+            self._runner.submit(item)
+
+    def _on_closed(self, closed: dict[str, Ending]) -> None:
+        if self._waiting is not None:
+            self._waiting.report(closed)
+        if self._runner_bell is not None:
+            self._runner_bell.ring("client")
+
+    def _on_fault(self, error: BaseException) -> None:
+        if isinstance(error, StaleRunner) and self._runner is not None:
+            logger.error("%s: %s", self.path, error)
+            self._runner.closed = True
+            asyncio.get_running_loop().create_task(self._step_down())
+
+    async def _step_down(self) -> None:
+        await self._stop_leading(0.0)
+        self._lock.release()
+
+    async def _stop_leading(self, grace_s: float) -> None:
+        """Stop in order: no new work, running attempts get their time, everything that ended is committed."""
+        runner, executor = self._runner, self._executor
+        if runner is None:
+            return
+        runner.draining = True
+        if executor is not None:
+            await executor.drain(grace_s if not runner.closed else 0.0)
+        await runner.finish()
+        if self._watchdog is not None:
+            self._watchdog.close()
+        if executor is not None:
+            executor.close()
+        if self._runner_bell is not None:
+            if self._runner_bell.fd is not None:
+                runner.loop.remove_reader(self._runner_bell.fd)
+            self._runner_bell.close()
+        runner.drop_all()
+        if self._runner_store is not None:
+            self._runner_store.close()
+        self._runner = self._executor = self._runner_store = self._runner_bell = self._watchdog = None
+        if self._waiting is not None and self._store is not None:
+            self._waiting.remote = True
+            self._gateway = Remote(runner.loop, self._store, lambda: self.doorbell.ring("runner"), self.now)
+
+    # --- for handles ------------------------------------------------------------------------------------------------
+
+    def _certainly_open(self, id: str) -> bool:
+        return self._runner is not None and id in self._runner.lives
+
+    async def _row(self, id: str) -> ExecutionRow:
+        live = self._runner.lives.get(id) if self._runner is not None else None
+        return live.row if live is not None else await super()._row(id)
+
+
+def _describe_process() -> str:
+    return json.dumps({"pid": os.getpid(), "host": platform.node()})

@@ -1,0 +1,232 @@
+"""What follows from the end of an attempt: the activity's result, another attempt, or its failure."""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from perdure.activity import attempt_var
+from perdure.codec import encode_failure
+from perdure.engine.attempt import Attempt, Phase
+from perdure.engine.inputs import AttemptDone, Deliver, TransactionDue
+from perdure.engine.live import Live
+from perdure.engine.loading import AttemptNote, DeferredNote
+from perdure.errors import (
+    ActivityTimeout,
+    AttemptInterrupted,
+    FinishLater,
+    InvalidValue,
+    PayloadTooLarge,
+    StaleToken,
+    StoreError,
+)
+from perdure.events import Kind
+from perdure.store import Purpose
+from perdure.types import Status
+
+if TYPE_CHECKING:
+    from perdure.engine.runner import Runner
+
+_FINAL_LIMITS = ("total_timeout_s", "start_timeout_s")
+
+
+class Outcomes:
+    """Part of the runner: `runner.work` is the batch in the making."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    def handle(self, item: AttemptDone) -> None:
+        found = self._current(item.attempt, item.number)
+        if found is None:
+            return
+        live, attempt = found
+        if item.log:
+            self.runner.note(live, Kind.ATTEMPT_LOG, attempt.seq, "stderr", _json(item.log))
+        if isinstance(item.outcome, str):
+            self.end(live, attempt, Kind.ACTIVITY_COMPLETED, item.outcome)
+        elif isinstance(item.outcome, FinishLater):
+            self._defer(live, attempt, item.attempt)
+        elif isinstance(item.outcome, Stopped):
+            self._stopped(live, attempt)
+        else:
+            self.failed(live, attempt, item.outcome)
+
+    def _current(self, attempt: Attempt, number: int) -> tuple[Live, Attempt] | None:
+        """Find the activity that an attempt belongs to, if that still waits for this very attempt."""
+        live = attempt.live
+        if self.runner.lives.get(live.row.id) is not live:  # dropped after a fault, or gone
+            loaded = self.runner.live(live.row)
+            if loaded is None:
+                return None
+            live = loaded
+        current = live.attempts.get(attempt.seq)
+        if current is None or current.number != number or current.phase is not Phase.RUNNING:
+            return None
+        return live, current
+
+    def end(self, live: Live, attempt: Attempt, kind: Kind, data: str) -> None:
+        """Record an activity's end and let the workflow go on with it."""
+        del live.attempts[attempt.seq]
+        if attempt.alarms:
+            attempt.disarm()
+        self.runner.commands.clear_timers(live, attempt)
+        if live.row.status is Status.PAUSED:
+            self.runner.park(live, Deliver(live.row, kind, attempt.seq, None, data))
+        else:
+            self.runner.advance(live, kind, attempt.seq, None, data)
+
+    # --- failure and retry ------------------------------------------------------------------------------------------
+
+    def failed(self, live: Live, attempt: Attempt, error: BaseException) -> None:
+        """Count a failed attempt; plan the next one, or give the failure to the workflow."""
+        attempt.failed += 1
+        retry = attempt.activity_def.defaults.retry
+        retry_at = self.runner.now + round(retry.wait_s(attempt.failed, self.runner.draw()) * 1e6)
+        if self._is_final(attempt, error) or retry.gives_up(error, attempt.failed) or self._too_late(attempt, retry_at):
+            self.end(live, attempt, Kind.ACTIVITY_FAILED, encode_failure(error))
+        else:
+            self._back_off(live, attempt, encode_failure(error), retry_at, "error")
+
+    def _is_final(self, attempt: Attempt, error: BaseException) -> bool:
+        if isinstance(error, ActivityTimeout):
+            return error.limit in _FINAL_LIMITS
+        return isinstance(error, InvalidValue | PayloadTooLarge)
+
+    def _too_late(self, attempt: Attempt, retry_at: int) -> bool:
+        options = attempt.activity_def.defaults
+        limits = [limit for limit in (options.total_timeout_s, options.retry.total_s) if limit is not None]
+        return bool(limits) and retry_at > attempt.scheduled_at + round(min(limits) * 1e6)
+
+    def _back_off(self, live: Live, attempt: Attempt, error: str | None, retry_at: int, reason: str) -> None:
+        raw_error = None if error is None else msgspec.Raw(error.encode())
+        details = None if attempt.details is None else msgspec.Raw(attempt.details.encode())
+        note = AttemptNote(attempt.number, raw_error, retry_at, details, reason)
+        self.runner.note(live, Kind.ATTEMPT_FAILED, attempt.seq, None, _json(note))
+        attempt.disarm()
+        attempt.next()
+        attempt.phase, attempt.retry_at = Phase.BACKOFF, retry_at
+        self.runner.work.batch.timers[(live.row, retry_at, attempt.seq, Purpose.RETRY)] = None
+        self.runner.settle(live)
+
+    def retry_due(self, live: Live, seq: int) -> None:
+        """Start the next attempt: its wait is over."""
+        attempt = live.attempts.get(seq)
+        if attempt is not None and attempt.phase is Phase.BACKOFF and not live.held:
+            attempt.phase = Phase.READY
+            self.runner.work.starts.append(attempt)
+            self.runner.settle(live)
+
+    def _stopped(self, live: Live, attempt: Attempt) -> None:
+        """The engine closes: the attempt was cancelled for that, and the next runner starts another one."""
+        details = None if attempt.details is None else msgspec.Raw(attempt.details.encode())
+        note = AttemptNote(attempt.number, None, None, details, "stopped")
+        self.runner.note(live, Kind.ATTEMPT_FAILED, attempt.seq, None, _json(note))
+        attempt.next()
+
+    def recovered(self, live: Live, before: Status) -> None:
+        """Start what should be running in an execution that was just loaded, `before` being what its row said.
+
+        An attempt that ran when its process died counts as interrupted.
+        """
+        if live.held:
+            return
+        for attempt in list(live.attempts.values()):
+            waiting = attempt.phase is Phase.BACKOFF and (
+                before is Status.WAITING or (attempt.retry_at or 0) > self.runner.now
+            )
+            if waiting or attempt.phase in (Phase.RUNNING, Phase.DEFERRED):
+                continue
+            attempt.phase = Phase.READY
+            if before is Status.RUNNING and not attempt.clean:
+                self._interrupted(live, attempt)
+            else:
+                self.runner.work.starts.append(attempt)
+
+    def _interrupted(self, live: Live, attempt: Attempt) -> None:
+        attempt.interrupted += 1
+        retry = attempt.activity_def.defaults.retry
+        if attempt.interrupted > retry.interruptions:
+            error = AttemptInterrupted(
+                f"{attempt.activity}: the process died {attempt.interrupted} times while it ran",
+                hint="see whether the activity kills its process; Retry(interruptions=…) sets how often it may",
+            )
+            self.end(live, attempt, Kind.ACTIVITY_FAILED, encode_failure(error))
+            return
+        again = attempt.interrupted - 1
+        wait_s = retry.wait_s(again, self.runner.draw()) if again else 0.0
+        self._back_off(live, attempt, None, self.runner.now + round(wait_s * 1e6), "interrupted")
+
+    # --- completion from outside -------------------------------------------------------------------------------------
+
+    def _defer(self, live: Live, attempt: Attempt, running: Attempt) -> None:
+        if running.secret_hash is None:
+            _ = running.token  # nobody asked for it, so only the time limit can end the activity
+        attempt.secret_hash = running.secret_hash
+        attempt.phase = Phase.DEFERRED
+        attempt.disarm()
+        note = DeferredNote(attempt.number, attempt.secret_hash or "")
+        self.runner.note(live, Kind.ATTEMPT_DEFERRED, attempt.seq, None, _json(note))
+        limit = attempt.activity_def.defaults.total_timeout_s
+        if limit is not None:
+            due_at = attempt.scheduled_at + round(limit * 1e6)
+            self.runner.work.batch.timers[(live.row, due_at, attempt.seq, Purpose.ACTIVITY_TIMEOUT)] = None
+        self.runner.settle(live)
+
+    def complete(self, live: Live, seq: int, number: int, secret: str, data: str, failed: bool) -> None:
+        """End an activity from outside. Raises `StaleToken`, or `InvalidValue` for a result of the wrong type."""
+        attempt = live.attempts.get(seq)
+        if attempt is None or not attempt.owns(number, secret):
+            raise StaleToken(
+                f"this token belongs to no open attempt of {live.row.id}",
+                hint="the activity was completed already, timed out, or runs in a newer attempt with a token of its own",
+            )
+        if not failed:
+            attempt.activity_def.returns.decode(data)
+        if attempt.phase is Phase.RUNNING:
+            self.runner.work.stops.append(attempt)
+        self.end(live, attempt, Kind.ACTIVITY_FAILED if failed else Kind.ACTIVITY_COMPLETED, data)
+
+    def total_timeout(self, live: Live, seq: int) -> None:
+        """Fail a deferred activity whose total time is over."""
+        attempt = live.attempts.get(seq)
+        if attempt is not None and attempt.phase is Phase.DEFERRED:
+            limit = attempt.activity_def.defaults.total_timeout_s
+            error = ActivityTimeout(f"{attempt.activity} was not completed within {limit} s", limit="total_timeout_s")
+            self.end(live, attempt, Kind.ACTIVITY_FAILED, encode_failure(error))
+
+    # --- transactional activities -------------------------------------------------------------------------------------
+
+    def run_transaction(self, item: TransactionDue) -> None:
+        """Run a transactional activity in the transaction that will hold its result."""
+        found = self._current(item.attempt, item.attempt.number)
+        if found is None:
+            return
+        live, attempt = found
+        activity = attempt.activity_def
+        try:
+            with self.runner.store.savepoint() as transaction:
+                args, kwargs = activity.arguments.call_args(attempt.data)
+                value = contextvars.copy_context().run(_call, attempt, activity.fn, transaction, args, kwargs)
+                data = activity.returns.check(value)
+        except StoreError:
+            raise
+        except Exception as error:
+            self.failed(live, attempt, error)
+        else:
+            self.end(live, attempt, Kind.ACTIVITY_COMPLETED, data)
+
+
+def _call(attempt: Attempt, fn: Any, transaction: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    attempt_var.set(attempt)
+    return fn(transaction, *args, **kwargs)
+
+
+class Stopped(BaseException):
+    """The outcome of an attempt that was cancelled because the engine closes."""
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,226 @@
+"""What people ask of executions: start, cancel, terminate, pause, resume, retry, complete from outside."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from perdure.conflict import next_run
+from perdure.engine.attempt import Token
+from perdure.engine.inputs import Begin, Deliver, Request, Start
+from perdure.engine.live import Live
+from perdure.errors import (
+    ExecutionClosed,
+    InternalError,
+    PerdureError,
+    StaleToken,
+)
+from perdure.events import CLOSING, INPUTS, Event, Kind
+from perdure.replay.run import effective
+from perdure.store import ExecutionRow, Parked
+from perdure.types import Status
+
+if TYPE_CHECKING:
+    from perdure.engine.runner import Runner
+
+logger = logging.getLogger("perdure.runner")
+
+
+class Requests:
+    """Part of the runner: `runner.work` is the batch in the making."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    def start(self, item: Start) -> None:
+        runner = self.runner
+        try:
+            workflow = runner.registry.get(item.workflow)
+            existing = runner.find(item.id)
+            run = 1
+            if existing is not None:
+                recorded = self._input(existing)
+                same = existing.workflow == item.workflow and workflow.arguments.same(recorded or "{}", item.data)
+                number = next_run(existing, same, item.id, item.conflict)
+                if number is None:
+                    runner.work.reply(item.reply, existing)
+                    return
+                run = number
+        except PerdureError as error:
+            runner.work.reply(item.reply, error)
+            return
+        row = ExecutionRow(
+            item.id,
+            item.workflow,
+            runner.now,
+            run=run,
+            deadline_at=None if item.timeout_us is None else runner.now + item.timeout_us,
+            deployment=runner.deployment,
+        )
+        runner.work.closed.pop(item.id, None)
+        live = runner.add(row, [Event(1, Kind.STARTED, runner.now, None, item.workflow, item.data)])
+        runner.live(live.row)
+        runner.work.reply(item.reply, row)
+
+    def _input(self, row: ExecutionRow) -> str | None:
+        """Give the input of an execution, also of one that this batch is only about to write."""
+        if row.num:
+            return self.runner.store.first_input(row.num)
+        for other, event in self.runner.work.batch.events:
+            if other is row and event.kind is Kind.STARTED:
+                return event.data
+        return None
+
+    def handle(self, item: Request) -> None:
+        if item.inbox is not None:
+            self.runner.work.batch.inbox_done.append(item.inbox)
+        try:
+            self._handle(item)
+        except PerdureError as error:
+            if item.reply is None:
+                logger.warning("%s of %s refused: %s", item.what, item.row.id, error)
+            self.runner.work.reply(item.reply, error)
+        else:
+            self.runner.work.reply(item.reply)
+
+    def _handle(self, item: Request) -> None:
+        if item.what == "retry":
+            self._retry(item)
+            return
+        live = self.runner.live(item.row)
+        if live is None:
+            if item.what in ("complete", "fail"):
+                raise StaleToken(f"execution {item.row.id} has ended", hint="nothing waits for this completion any more")
+            raise ExecutionClosed(f"execution {item.row.id} has ended", hint="it takes no more requests")
+        match item.what:
+            case "cancel":
+                self._cancel(live, item)
+            case "terminate":
+                self._terminate(live, item.data)
+            case "pause":
+                self._pause(live, item.data)
+            case "resume":
+                self._resume(live)
+            case "complete" | "fail":
+                self._complete(live, item)
+            case _:
+                raise InternalError(f"unknown request {item.what}")
+
+    def _cancel(self, live: Live, item: Request) -> None:
+        if live.row.status is Status.PAUSED:
+            self._resume(live)
+        self.runner.work.internal.append(Deliver(live.row, Kind.CANCEL_REQUESTED, None, None, item.data or "null"))
+
+    def _complete(self, live: Live, item: Request) -> None:
+        token = Token.parse(item.name or "")
+        if token is None or live.run is None:
+            raise StaleToken("this is not a completion token, or its execution is blocked")
+        self.runner.outcomes.complete(
+            live, token.seq, token.number, token.secret, item.data or "null", item.what == "fail"
+        )
+
+    # --- terminate --------------------------------------------------------------------------------------------------
+
+    def _terminate(self, live: Live, reason: str | None) -> None:
+        """End an execution at once: no code of it runs any more. Its children are cancelled."""
+        runner, row = self.runner, live.row
+        if live.run is not None:
+            seq = live.run.seq + 1
+        else:
+            last = runner.store.last_event(row.num)
+            seq, live.last_at = (last.seq + 1, last.at) if last is not None else (1, runner.now)
+        live.last_at = max(live.last_at, runner.now)
+        event = Event(seq, Kind.TERMINATED, live.last_at, None, None, reason or "null")
+        runner.work.batch.events.append((row, event))
+        runner.work.touched[live] = None
+        for child in runner.store.children(row.num):
+            if child.status.closed:
+                continue
+            reason_text = msgspec.json.encode(f"its parent {row.id} was terminated").decode()
+            runner.work.internal.append(Deliver(child, Kind.CANCEL_REQUESTED, None, None, reason_text))
+        for attempt in list(live.attempts.values()):
+            runner.commands.clear_timers(live, attempt)
+        row.problem = None
+        runner.close(live, Status.TERMINATED, event)
+        runner.commands.tell_parent(row, event)
+        if live.run is not None:
+            live.run.evict()
+
+    # --- pause and resume -------------------------------------------------------------------------------------------
+
+    def _pause(self, live: Live, reason: str | None) -> None:
+        if live.row.status is Status.PAUSED:
+            return
+        if live.run is None:
+            raise PerdureError(f"execution {live.row.id} is blocked already: {live.row.problem}")
+        self.runner.note(live, Kind.PAUSED, None, None, reason or "null")
+        live.row.status = Status.PAUSED
+        self.runner.work.batch.statuses[live.row] = None
+        self.runner.settle(live)
+
+    def _resume(self, live: Live) -> None:
+        if live.row.status is not Status.PAUSED:
+            return
+        runner = self.runner
+        runner.note(live, Kind.RESUMED)
+        live.row.status = Status.WAITING
+        runner.work.batch.statuses[live.row] = None
+        runner.run_first(live)
+        parked = [*runner.store.parked(live.row.num), *self._just_parked(live)]
+        for entry in parked:
+            kind = Kind(entry.kind) if entry.kind is not None else Kind.SIGNAL_RECEIVED
+            n = getattr(entry, "n", None)
+            if entry.what in ("signal", "event"):
+                runner.handle(Deliver(live.row, kind, entry.ref, entry.name, entry.data, n))
+        if runner.lives.get(live.row.id) is live:
+            runner.outcomes.recovered(live, Status.PAUSED)
+            runner.settle(live)
+
+    def _just_parked(self, live: Live) -> list[Parked]:
+        """Take back what this very batch was about to park."""
+        batch = self.runner.work.batch
+        mine = [entry for entry in batch.parked if entry.row is live.row]
+        batch.parked = [entry for entry in batch.parked if entry.row is not live.row]
+        return mine
+
+    # --- retry ------------------------------------------------------------------------------------------------------
+
+    def _retry(self, item: Request) -> None:
+        row = self.runner.find(item.row.id)
+        if row is None or row.status is not Status.FAILED or row.id in self.runner.work.closed:
+            status = row.status if row is not None else "unknown"
+            raise PerdureError(f"execution {item.row.id} is {status}, not failed", hint="only a failed one can be retried")
+        self._reopen(row)
+
+    def _reopen(self, row: ExecutionRow) -> None:
+        """Open a closed execution again just before the input that led to its end."""
+        runner = self.runner
+        history = runner.store.history(row.num)
+        point = _turning_point(history, row.status)
+        at = max(runner.now, history[-1].at)
+        seq = history[-1].seq + 1
+        runner.work.batch.events.append((row, Event(seq, Kind.REOPENED, at, None, None, f'{{"from_seq":{point.seq}}}')))
+        if point.kind not in (Kind.ACTIVITY_FAILED, Kind.CHILD_FAILED, Kind.CANCEL_REQUESTED):
+            again = Event(seq + 1, point.kind, at, point.ref, point.name, point.data)
+            runner.work.batch.events.append((row, again))
+        row.status, row.ended_at, row.deadline_at = Status.RUNNING, None, None
+        runner.work.batch.statuses[row] = None
+        for child in runner.store.children(row.num):
+            failed_here = point.kind is Kind.CHILD_FAILED and child.parent_seq == point.ref
+            stopped = child.status is Status.CANCELLED and child.ended_at is not None and child.ended_at >= history[-1].at
+            if (failed_here and child.status is Status.FAILED) or stopped:
+                self._reopen(child)
+        runner.work.later.append(Begin(row, reopened=True))
+
+
+def _turning_point(history: list[Event], status: Status) -> Event:
+    """Find the input that a closed execution is to be taken back to."""
+    events = effective(history)
+    if status is Status.CANCELLED:
+        return next(event for event in events if event.kind is Kind.CANCEL_REQUESTED)
+    closing = next(event for event in reversed(events) if event.kind in CLOSING)
+    return next(event for event in reversed(events) if event.seq < closing.seq and event.kind in INPUTS)
+
+

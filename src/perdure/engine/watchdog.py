@@ -1,0 +1,82 @@
+"""Keeps the engine going while user code blocks the event loop, and says whose code it is.
+
+A thread asks the loop for a sign of life. When it does not answer, the thread names the activity that stands on the loop in a warning,
+and drives the runner in the loop's place: timers fire, results of threads are taken, commits happen. What belongs to the loop (coroutines
+of activities, `def` workflows) waits until it is back.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from types import FrameType
+
+from perdure.engine.attempt import Attempt
+from perdure.engine.runner import Runner
+
+logger = logging.getLogger("perdure.watchdog")
+
+BLOCKED_AFTER_S = 0.25
+STEP_S = 0.02
+"""How often the runner is driven while the loop is blocked."""
+
+
+class Watchdog:
+    """See the module. `running` gives the attempts that may stand on the loop."""
+
+    def __init__(self, runner: Runner, running: Callable[[], Iterable[Attempt]]) -> None:
+        self.runner = runner
+        self.running = running
+        self._answered = threading.Event()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="perdure-watchdog", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=1.0)
+
+    def _watch(self) -> None:
+        while not self._closed.wait(BLOCKED_AFTER_S):
+            self._answered.clear()
+            try:
+                self.runner.loop.call_soon_threadsafe(self._answered.set)
+            except RuntimeError:  # the loop is closed
+                return
+            if not self._answered.wait(BLOCKED_AFTER_S) and not self._closed.is_set():
+                self._stand_in()
+
+    def _stand_in(self) -> None:
+        """Warn once, then drive the runner until the loop answers."""
+        began = time.monotonic()
+        logger.warning("the event loop has not run for %.2f s: %s", BLOCKED_AFTER_S, self._culprit())
+        while not self._answered.wait(STEP_S) and not self._closed.is_set():
+            if self.runner.mutex.locked():
+                continue  # workflow code or a commit is running there: that is what the loop is busy with
+            try:
+                self.runner.pump()
+            except Exception:
+                logger.exception("the runner failed while the event loop was blocked")
+        logger.warning("the event loop was blocked for %.2f s", BLOCKED_AFTER_S + time.monotonic() - began)
+
+    def _culprit(self) -> str:
+        codes = {attempt.activity_def.fn.__code__: attempt for attempt in list(self.running())}
+        frame: FrameType | None = sys._current_frames().get(self.runner.loop_thread)
+        innermost = frame
+        while frame is not None:
+            attempt = codes.get(frame.f_code)
+            if attempt is not None:
+                return (
+                    f"activity {attempt.activity} of execution {attempt.execution_id} blocks it at "
+                    f"{frame.f_code.co_filename}:{frame.f_lineno}; make it a `def` activity (those run in threads) or await"
+                )
+            frame = frame.f_back
+        if innermost is None:
+            return "no Python code stands on it"
+        return f"code at {innermost.f_code.co_filename}:{innermost.f_lineno} blocks it"

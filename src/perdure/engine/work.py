@@ -1,0 +1,40 @@
+"""One batch in the making: what will be written, and what may leave the process once it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from perdure.engine.attempt import Attempt
+from perdure.engine.inputs import Input
+from perdure.engine.live import Live
+from perdure.events import Event
+from perdure.store import Batch, ExecutionRow
+
+
+class Work:
+    """See the module."""
+
+    __slots__ = ("batch", "closed", "internal", "later", "replies", "starts", "stops", "taken", "timers_fired", "touched")
+
+    def __init__(self) -> None:
+        self.batch = Batch()
+        self.taken: list[Input] = []
+        """The inputs that went into it; handled again, or refused, if the commit fails."""
+        self.internal: deque[Input] = deque()
+        """What these executions tell each other; belongs into the same transaction."""
+        self.later: list[Input] = []
+        """Inputs for the next batch, if this one is written."""
+        self.touched: dict[Live, None] = {}
+        """Executions whose memory ran ahead of the disk."""
+        self.starts: list[Attempt] = []
+        self.stops: list[Attempt] = []
+        self.replies: list[tuple[asyncio.Future[Any], Any]] = []
+        self.closed: dict[str, tuple[ExecutionRow, Event | None]] = {}
+        """Executions that ended in this batch, by id, with their closing event."""
+        self.timers_fired = False
+
+    def reply(self, future: asyncio.Future[Any] | None, value: Any = None) -> None:
+        if future is not None:
+            self.replies.append((future, value))

@@ -1,0 +1,97 @@
+"""Where code and history part: the comparison of a command with the recorded one, and the errors that say so."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from perdure.errors import NonDeterminismError
+from perdure.events import Event, Kind
+
+if TYPE_CHECKING:
+    from perdure.replay.run import Run
+
+_HINT = (
+    "the code changed, or does something that replay cannot repeat. Run code that fits this history, or keep the old path "
+    'beside the new one with `if patched("…"):`'
+)
+_OURS = str(Path(__file__).parent.parent)
+
+
+def fits(expected: Event, got: Event, target: Any) -> bool:
+    """Say whether two commands that are not equal still mean the same."""
+    if expected.kind != got.kind or expected.name != got.name or expected.ref != got.ref:
+        return False
+    if expected.data == got.data:
+        return True
+    if expected.data is None or got.data is None:
+        return False
+    match got.kind:
+        case Kind.ACTIVITY_SCHEDULED:
+            return bool(target.arguments.same(expected.data, got.data))
+        case Kind.CHILD_STARTED:
+            old, new = (msgspec.json.decode(event.data or "", type=_Child) for event in (expected, got))
+            return old.id == new.id and bool(target.arguments.same(bytes(old.args).decode(), bytes(new.args).decode()))
+        case Kind.FAILED:  # messages and tracebacks name lines and addresses
+            return bool(msgspec.json.decode(expected.data)["type"] == msgspec.json.decode(got.data)["type"])
+        case _:
+            return bool(msgspec.json.decode(expected.data) == msgspec.json.decode(got.data))
+
+
+class _Child(msgspec.Struct):
+    id: str
+    args: msgspec.Raw
+
+
+def differs(run: Run, expected: Event | None, got: Event) -> NonDeterminismError:
+    """The code issued `got` where the history has `expected`."""
+    return _error(run, got.seq, str(expected) if expected else "no command here", str(got), _user_line())
+
+
+def missing(run: Run, expected: Event) -> NonDeterminismError:
+    """The code went to wait without issuing `expected`."""
+    return _error(run, expected.seq, str(expected), "no command", _waiting_line(run))
+
+
+def unexpected(run: Run, event: Event) -> NonDeterminismError:
+    return _error(run, event.seq, "an input", str(event), "")
+
+
+def undecodable(run: Run, event: Event, error: Exception) -> NonDeterminismError:
+    """A recorded value does not fit the annotation that the code has now."""
+    return _error(run, event.seq, "a value that fits the code's annotation", f"{event}: {error}", "")
+
+
+def _error(run: Run, seq: int, expected: str, got: str, source: str) -> NonDeterminismError:
+    where = f"\n  at       {source}" if source else ""
+    error = NonDeterminismError(
+        f"execution {run.execution_id} (workflow {run.workflow.name}) does not fit its history at event #{seq}"
+        f"\n  expected {expected}\n  got      {got}{where}",
+        hint=_HINT,
+    )
+    error.seq, error.expected, error.got, error.source = seq, expected, got, source
+    return error
+
+
+def _user_line() -> str:
+    """Give `file:line in function` of the innermost frame that is neither ours nor the standard library's."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith((_OURS, "<frozen")) and not name.endswith(_LIBRARY):
+            return f"{name}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+        frame = frame.f_back
+    return ""
+
+
+_LIBRARY = tuple(f"asyncio/{name}.py" for name in ("tasks", "timeouts", "taskgroups", "locks", "queues", "events", "threads"))
+
+
+def _waiting_line(run: Run) -> str:
+    """Give the line that the main task stands at."""
+    stack = run.main.get_stack(limit=1) if run.main is not None and not run.main.done() else []
+    return f"{stack[0].f_code.co_filename}:{stack[0].f_lineno} in {stack[0].f_code.co_qualname}" if stack else ""

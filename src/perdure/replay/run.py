@@ -1,0 +1,436 @@
+"""One execution's deterministic state: inputs in, commands out.
+
+1. A run is a function of its code and its inputs: no clock, no I/O, no randomness but its own seeded generator.
+2. `apply` takes one input, runs the code until nothing is ready, and gives the commands that it led to, in order, each with the
+   next `seq`. So the log reads input, commands, input, commands…, however the inputs were batched.
+3. With `recorded` (replay) each command is compared with the recorded one as it is made, in the user's own frame; the first
+   difference is a `NonDeterminismError`, raised from `apply` whatever the code did with it.
+4. After a closing command, or once evicted, a run does nothing durable any more.
+
+            STARTED              the code returns, raises or is cancelled,
+    new ──────────────▶ open ──────────────────────────────────────────────▶ closed
+                          │ evict (memory only; replay makes it again)
+                          ▼
+                         dead
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from asyncio.events import _get_running_loop, _set_running_loop
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from perdure.codec import decode_failure, encode_failure, rebuild_failure
+from perdure.errors import (
+    ContinueAsNew,
+    Evicted,
+    ExecutionCancelled,
+    ExecutionTimedOut,
+    InvalidValue,
+    NonDeterminismError,
+    PayloadTooLarge,
+)
+from perdure.events import Event, Kind
+from perdure.replay import mismatch
+from perdure.replay.bridge import drive
+from perdure.replay.call import Call
+from perdure.replay.loop import WorkflowLoop
+
+if TYPE_CHECKING:
+    from perdure.activity import Activity
+    from perdure.workflow import Signal, Workflow
+
+_encode = msgspec.json.encode
+
+
+class Mailbox:
+    """One signal name's values that were not received yet, or the receivers that wait for one."""
+
+    __slots__ = ("receivers", "values")
+
+    def __init__(self) -> None:
+        self.values: deque[str] = deque()
+        self.receivers: deque[Call[Any]] = deque()
+
+
+class Run:
+    """See the module. `execution_id` and `number` name the run; `workflow` is its code."""
+
+    __slots__ = (
+        "__weakref__", "_random", "answer", "cancel_reason", "cancelling", "closing", "dead", "execution_id", "loop", "made",
+        "mailboxes", "main", "max_bytes", "mismatch", "now_us", "number", "open", "patches", "position", "recorded", "seq", "state",
+        "timed_out", "winding", "workflow",
+    )  # fmt: skip
+
+    def __init__(
+        self, workflow: Workflow[..., Any, Any], execution_id: str, number: int = 1, max_bytes: int = 16 * 1024 * 1024
+    ) -> None:
+        self.workflow = workflow
+        self.max_bytes = max_bytes
+        """The largest payload that a command may carry."""
+        self.execution_id = execution_id
+        self.number = number
+        self.loop = WorkflowLoop(self)
+        self.seq = 0
+        self.now_us = 0
+        self.made = 0
+        """Tasks and calls made so far; numbers them for their hashes."""
+        self.main: asyncio.Task[Any] | None = None
+        self.open: dict[int, Call[Any]] = {}
+        """Activities and children in progress, by the seq of their start."""
+        self.mailboxes: dict[str, Mailbox] = {}
+        self.state: dict[str, str] = {}
+        """The readable state: JSON text by key."""
+        self.patches: dict[str, bool] = {}
+        self.answer: list[Event] = []
+        """The commands that the current input led to."""
+        self.recorded: list[Event] | None = None
+        """During replay the commands that the current input led to when it was live; None at the tip."""
+        self.position = 0
+        self.mismatch: NonDeterminismError | None = None
+        self.closing: Event | None = None
+        """The command that closed the run."""
+        self.cancelling = False
+        self.cancel_reason: str | None = None
+        self.timed_out = False
+        self.winding = False
+        self.dead = False
+        self._random: random.Random | None = None
+
+    # --- inputs -----------------------------------------------------------------------------------------------------
+
+    def apply(self, event: Event, recorded: list[Event] | None = None) -> list[Event]:
+        """Take one input and give the commands that it leads to.
+
+        With `recorded` the commands must be those; raises `NonDeterminismError` at the first that is not.
+        """
+        self.seq = event.seq
+        self.now_us = event.at
+        self.answer = []
+        self.recorded = recorded
+        self.position = 0
+        if self.closing is None:
+            self._deliver(event)
+            self.loop.drain()
+            if self.main is not None and self.main.done():
+                self._wind_down(self.main)
+        if self.mismatch is not None:
+            raise self.mismatch
+        if recorded is not None and self.position < len(recorded):
+            raise mismatch.missing(self, recorded[self.position])
+        return self.answer
+
+    def replay(self, events: Iterable[Event]) -> None:
+        """Bring the run to where `events`, its whole history so far, ends."""
+        waiting: Event | None = None
+        recorded: list[Event] = []
+        for event in events:
+            if event.kind >= Kind.ACTIVITY_SCHEDULED:
+                recorded.append(event)
+                continue
+            if waiting is not None:
+                self.apply(waiting, recorded)
+                waiting, recorded = None, []
+            if event.kind < Kind.ATTEMPT_FAILED:
+                waiting = event
+            else:
+                self.seq = event.seq
+        if waiting is not None:
+            self.apply(waiting, recorded)
+
+    def _deliver(self, event: Event) -> None:
+        match event.kind:
+            case Kind.ACTIVITY_COMPLETED | Kind.CHILD_COMPLETED:
+                self._complete(event)
+            case Kind.TIMER_FIRED:
+                self.loop.fire(event.ref or 0)
+            case Kind.STARTED:
+                self._start(event)
+            case Kind.SIGNAL_RECEIVED:
+                self._receive(event.name or "", event.data or "null")
+            case Kind.ACTIVITY_FAILED | Kind.CHILD_FAILED:
+                self._fail(event)
+            case Kind.CHILD_CANCELLED:
+                self._child_cancelled(event)
+            case Kind.CANCEL_REQUESTED | Kind.TIMED_OUT:
+                self._cancel(event)
+            case Kind.INHERITED:
+                self._inherit(event)
+            case _:
+                raise mismatch.unexpected(self, event)
+
+    def _start(self, event: Event) -> None:
+        workflow = self.workflow
+        try:
+            args, kwargs = workflow.arguments.call_args(event.data or "{}")
+        except InvalidValue as error:
+            raise mismatch.undecodable(self, event, error) from error
+        coroutine = workflow.fn(*args, **kwargs) if workflow.is_async else drive(workflow.fn, args, kwargs)
+        self.main = self.loop.create_task(coroutine, name="main", context=Context())
+
+    def _complete(self, event: Event) -> None:
+        call = self.open.pop(event.ref or 0, None)
+        if call is None or call.done():
+            return
+        try:
+            value = call.decode(event.data or "null")
+        except InvalidValue as error:
+            raise mismatch.undecodable(self, event, error) from error
+        call.set_result(value)
+
+    def _fail(self, event: Event) -> None:
+        call = self.open.pop(event.ref or 0, None)
+        if call is not None and not call.done():
+            call.set_exception(rebuild_failure(decode_failure(event.data or "{}")))
+
+    def _child_cancelled(self, event: Event) -> None:
+        call = self.open.pop(event.ref or 0, None)
+        if call is None or call.done():
+            return
+        if call.cancel_sent:
+            call.cancelled_by_end()
+        else:
+            call.set_exception(ExecutionCancelled(f"child {call.execution_id} was cancelled"))
+
+    def _cancel(self, event: Event) -> None:
+        """Cancel the code once; a second request does not break the cleanup that the first one set off."""
+        if self.cancelling or self.main is None:
+            return
+        self.cancelling = True
+        self.timed_out = event.kind is Kind.TIMED_OUT
+        self.cancel_reason = None if event.data is None else msgspec.json.decode(event.data, type=str | None)
+        self.main.cancel(self.cancel_reason)
+
+    def _inherit(self, event: Event) -> None:
+        inherited = msgspec.json.decode(event.data or "{}", type=Inherited)
+        self.state = {key: str(raw, "utf-8") for key, raw in inherited.state.items()}
+        for name, raw in inherited.signals:
+            self._receive(name, str(raw, "utf-8"))
+
+    # --- ending -----------------------------------------------------------------------------------------------------
+
+    def _wind_down(self, main: asyncio.Task[Any]) -> None:
+        """Cancel the tasks that the main one left behind, as asyncio.run does, and close when the last has ended."""
+        if not self.winding:
+            self.winding = True
+            for task in list(self.loop.tasks):
+                task.cancel()
+            self.loop.drain()
+        if not self.loop.tasks and self.mismatch is None:
+            self._close(main)
+
+    def _close(self, main: asyncio.Task[Any]) -> None:
+        if main.cancelled():
+            if self.timed_out:
+                limit = ExecutionTimedOut(f"execution {self.execution_id} did not end within its timeout_s")
+                self._emit(Kind.FAILED, data=encode_failure(limit))
+            else:
+                self._emit(Kind.CANCELLED, data=_encode(self.cancel_reason).decode())
+            return
+        error = main.exception()
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1 and not isinstance(error, Exception):
+            error = error.exceptions[0]  # control flow of ours raised inside a TaskGroup
+        if error is None:
+            self._close_with(main.result())
+        elif isinstance(error, ContinueAsNew):
+            self._emit(Kind.CONTINUED, data=self.workflow.arguments.encode(*error.args))
+        elif isinstance(error, NonDeterminismError):
+            raise error
+        else:
+            self._emit(Kind.FAILED, data=encode_failure(error))
+
+    def _close_with(self, result: Any) -> None:
+        try:
+            self._emit(Kind.COMPLETED, data=self.workflow.returns.check(result))
+        except (InvalidValue, PayloadTooLarge) as error:
+            self._emit(Kind.FAILED, data=encode_failure(error))
+
+    def evict(self) -> None:
+        """Drop the code from memory. Its pending `finally` blocks run now, but nothing durable in them happens."""
+        self.dead = True
+        outer = _get_running_loop()
+        _set_running_loop(self.loop)  # so that durable calls in those blocks raise Evicted and do not run for real
+        try:
+            for task in list(self.loop.tasks):
+                _abandon(task)
+        finally:
+            _set_running_loop(outer)
+        self.loop.ready.clear()
+        self.loop.timers.clear()
+        self.loop.tasks.clear()
+        self.open.clear()
+        self.mailboxes.clear()
+        self.main = None
+
+    # --- commands ---------------------------------------------------------------------------------------------------
+
+    def _emit(self, kind: Kind, name: str | None = None, data: str | None = None, ref: int | None = None, target: Any = None) -> int:
+        """Record one command and give its seq; in replay, compare it with the recorded one instead."""
+        if self.dead:
+            raise Evicted
+        if self.mismatch is not None:
+            raise self.mismatch
+        if data is not None and len(data) > self.max_bytes // 4:
+            self._check_size(name or self.workflow.name, data)
+        self.seq += 1
+        event = Event(self.seq, kind, self.now_us, ref, name, data)
+        if self.recorded is not None:
+            expected = self.recorded[self.position] if self.position < len(self.recorded) else None
+            if expected != event and not (expected and mismatch.fits(expected, event, target)):
+                self.mismatch = mismatch.differs(self, expected, event)
+                raise self.mismatch
+            self.position += 1
+        if kind >= Kind.COMPLETED:
+            self.closing = event
+        self.answer.append(event)
+        return self.seq
+
+    def _check_size(self, what: str, data: str) -> None:
+        size = len(data.encode())
+        if size > self.max_bytes:
+            raise PayloadTooLarge(
+                f"{what}: a payload of {size:,} bytes; the limit is {self.max_bytes:,}",
+                hint="store it elsewhere and pass a reference, or raise max_payload_bytes",
+            )
+
+    def start_activity(self, activity: Activity[..., Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
+        data = activity.arguments.encode(args, kwargs)
+        seq = self._emit(Kind.ACTIVITY_SCHEDULED, activity.name, data, None, activity)
+        call = self.open[seq] = Call(self, activity, seq, data, activity.returns.decode, self._cancel_activity)
+        return call
+
+    def _cancel_activity(self, call: Call[Any]) -> bool:
+        if not self.dead:
+            del self.open[call.seq]
+            self._emit(Kind.ACTIVITY_CANCELLED, ref=call.seq)
+        return True
+
+    def start_child(self, workflow: Workflow[..., Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
+        data = workflow.arguments.check(args, kwargs)
+        prefix = self.execution_id if self.number == 1 else f"{self.execution_id}:{self.number}"
+        child_id = workflow.id or f"{prefix}/{workflow.name}-{self.seq + 1}"
+        both = _encode({"id": child_id, "args": msgspec.Raw(data.encode())}).decode()
+        seq = self._emit(Kind.CHILD_STARTED, workflow.name, both, None, workflow)
+        call = self.open[seq] = Call(self, workflow, seq, data, workflow.returns.decode, self._cancel_child)
+        call.execution_id = child_id
+        return call
+
+    def _cancel_child(self, call: Call[Any]) -> bool:
+        if self.dead:
+            return True
+        if not call.cancel_sent:
+            call.cancel_sent = True
+            self._emit(Kind.CHILD_CANCEL_REQUESTED, ref=call.seq)
+        return False
+
+    def start_timer(self, due_us: int) -> int:
+        return self._emit(Kind.TIMER_STARTED, data=str(due_us))
+
+    def cancel_timer(self, seq: int) -> None:
+        if not self.dead and self.closing is None:
+            self._emit(Kind.TIMER_CANCELLED, ref=seq)
+
+    def set_state(self, key: str, data: str | None) -> None:
+        self._emit(Kind.STATE_SET, key, data)
+        if data is None:
+            del self.state[key]
+        else:
+            self.state[key] = data
+
+    def send_signal(self, name: str, to: str, data: str) -> None:
+        self._emit(Kind.SIGNAL_SENT, name, _encode({"to": to, "value": msgspec.Raw(data.encode())}).decode())
+
+    def patched(self, patch_id: str) -> bool:
+        """Say whether code changed under `patch_id` applies. The first answer holds for the whole run."""
+        known = self.patches.get(patch_id)
+        if known is not None:
+            return known
+        if self.recorded is None:
+            here = True
+        else:
+            upcoming = self.recorded[self.position] if self.position < len(self.recorded) else None
+            here = upcoming is not None and upcoming.kind is Kind.PATCHED and upcoming.name == patch_id
+        if here:
+            self._emit(Kind.PATCHED, patch_id)
+        self.patches[patch_id] = here
+        return here
+
+    # --- signals and randomness -------------------------------------------------------------------------------------
+
+    def receive(self, signal: Signal[Any]) -> Call[Any]:
+        """Take the oldest value of `signal` that was not received yet, or wait for the next one."""
+        if self.dead:
+            raise Evicted
+        box = self.mailboxes.setdefault(signal.name, Mailbox())
+        call: Call[Any] = Call(self, signal, 0, "", signal.value.decode)
+        if box.values:
+            _give(call, box.values.popleft())
+        else:
+            box.receivers.append(call)
+        return call
+
+    def _receive(self, name: str, data: str) -> None:
+        box = self.mailboxes.setdefault(name, Mailbox())
+        while box.receivers:
+            call = box.receivers.popleft()
+            if not call.done():
+                _give(call, data)
+                return
+        box.values.append(data)
+
+    def unreceived(self) -> Iterator[tuple[str, str]]:
+        """Give the signals that no code has received, oldest first within each name."""
+        for name, box in self.mailboxes.items():
+            for data in box.values:
+                yield name, data
+
+    @property
+    def random(self) -> random.Random:
+        """The run's own generator, seeded by its name."""
+        if self._random is None:
+            self._random = random.Random(f"{self.execution_id}:{self.number}")
+        return self._random
+
+    def uuid4(self) -> uuid.UUID:
+        return uuid.UUID(int=self.random.getrandbits(128), version=4)
+
+
+class Inherited(msgspec.Struct):
+    """The data of an `INHERITED` event."""
+
+    state: dict[str, msgspec.Raw] = {}
+    signals: list[tuple[str, msgspec.Raw]] = []
+
+
+def effective(events: Iterable[Event]) -> list[Event]:
+    """Leave out what a `REOPENED` event superseded: that is the history which replay follows."""
+    kept: list[Event] = []
+    for event in events:
+        if event.kind is Kind.REOPENED:
+            start = msgspec.json.decode(event.data or "{}")["from_seq"]
+            while kept and kept[-1].seq >= start:
+                kept.pop()
+        kept.append(event)
+    return kept
+
+
+def _give(call: Call[Any], data: str) -> None:
+    try:
+        call.set_result(call.decode(data))
+    except InvalidValue as error:
+        call.set_exception(error)
+
+
+def _abandon(task: asyncio.Task[Any]) -> None:
+    coroutine = task.get_coro()
+    try:
+        coroutine.close()  # type: ignore[union-attr]
+    except BaseException:  # noqa: S110  # whatever its cleanup raises has nowhere to go: the log decides, not memory
+        pass

@@ -1,0 +1,68 @@
+"""Everything that one transaction writes. The runner fills it; the store's `commit` writes it whole or not at all."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from perdure.events import Event
+from perdure.store.rows import ExecutionRow
+
+
+class Parked(NamedTuple):
+    """A request or an input to keep in the inbox."""
+
+    row: ExecutionRow
+    what: str
+    kind: int | None = None
+    ref: int | None = None
+    name: str | None = None
+    data: str | None = None
+
+
+class Batch:
+    """One transaction's writes. Rows are named by object, since new ones get their `num` only inside the transaction."""
+
+    __slots__ = (
+        "events", "executions", "heartbeats", "heartbeats_done", "inbox_done", "parked", "state", "statuses",
+        "timers", "timers_done",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.executions: list[ExecutionRow] = []
+        """To insert, parents before their children."""
+        self.events: list[tuple[ExecutionRow, Event]] = []
+        self.statuses: dict[ExecutionRow, None] = {}
+        """Rows whose status, end or problem changed."""
+        self.timers: dict[tuple[ExecutionRow, int, int, int], None] = {}
+        """To insert: (row, due_at, seq, purpose)."""
+        self.timers_done: list[tuple[int, int, int, int]] = []
+        """To delete: (due_at, execution, seq, purpose)."""
+        self.state: dict[tuple[ExecutionRow, str], str | None] = {}
+        """Readable state by key; None removes it."""
+        self.parked: list[Parked] = []
+        self.inbox_done: list[int] = []
+        self.heartbeats: dict[tuple[int, int], tuple[int, int, str | None]] = {}
+        """(execution, seq) to (attempt, at, details)."""
+        self.heartbeats_done: list[tuple[int, int]] = []
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.events
+            or self.executions
+            or self.statuses
+            or self.timers
+            or self.timers_done
+            or self.state
+            or self.parked
+            or self.inbox_done
+            or self.heartbeats
+            or self.heartbeats_done
+        )
+
+    def cancel_timer(self, row: ExecutionRow, due_at: int, seq: int, purpose: int) -> None:
+        """Delete a timer, also one that this batch was about to insert."""
+        key = (row, due_at, seq, purpose)
+        if key in self.timers:
+            del self.timers[key]
+        elif row.num:
+            self.timers_done.append((due_at, row.num, seq, purpose))

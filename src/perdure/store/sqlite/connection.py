@@ -1,0 +1,85 @@
+"""Opening the file, and what its errors mean.
+
+Every connection of ours is in WAL mode and waits for other writers. `full` durability syncs each commit to the disk; `normal` syncs at
+checkpoints only: a power cut can lose the newest commits, a crash of the process cannot.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import apsw
+
+from perdure.errors import NotOurFile, StoreBusy, StoreError, StoreFull
+
+Synchronous = Literal["full", "normal"]
+BUSY_S = 10.0
+"""How long a write waits for another process's transaction."""
+
+
+def open_connection(path: Path, synchronous: Synchronous = "full", *, read_only: bool = False) -> apsw.Connection:
+    """Open one connection. Raises `StoreError` when the file cannot be opened."""
+    flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    with translated(path):
+        connection = apsw.Connection(os.fspath(path), flags=flags, statementcachesize=200)
+        connection.set_busy_handler(_Patience())
+        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+        connection.pragma("synchronous", synchronous.upper())
+        connection.pragma("cache_size", -16_384 if not read_only else -4_096)
+        if sys.platform == "darwin" and synchronous == "full":
+            connection.pragma("fullfsync", 1)  # macOS's fsync alone leaves the data in the drive's cache
+            connection.pragma("checkpoint_fullfsync", 1)
+    return connection
+
+
+class _Patience:
+    """A busy handler that looks again soon at first: another process's commit takes a fraction of a millisecond."""
+
+    def __init__(self) -> None:
+        self.since = 0.0
+
+    def __call__(self, tries: int) -> bool:
+        now = time.monotonic()
+        if tries == 0:
+            self.since = now
+        elif now - self.since > BUSY_S:
+            return False
+        time.sleep(0.000_05 if tries < 20 else 0.002)
+        return True
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise translate(path, error) from error
+
+
+def translate(path: Path, error: apsw.Error) -> StoreError:
+    match error:
+        case apsw.BusyError() | apsw.LockedError():
+            return StoreBusy(
+                f"{path}: another process kept the write lock for more than {BUSY_S:g} s",
+                hint="look for a long transaction in another program that has this file open",
+            )
+        case apsw.FullError():
+            return StoreFull(f"{path}: no room on the disk", hint="free space; perdure goes on by itself when there is room")
+        case apsw.NotADBError():
+            return NotOurFile(f"{path} is not a SQLite database", hint="name another file; this one was left as it is")
+        case apsw.CantOpenError():
+            return StoreError(f"{path} cannot be opened: {error}", hint="check that its folder exists and may be written to")
+        case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.AuthError():
+            return StoreError(f"{path} may not be written to: {error}", hint="check the permissions of the file and its folder")
+        case apsw.CorruptError():
+            return StoreError(f"{path} is damaged: {error}", hint="run `perdure doctor` on a copy, or restore a backup")
+        case _:
+            return StoreError(f"{path}: {type(error).__name__}: {error}")

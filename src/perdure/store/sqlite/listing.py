@@ -1,0 +1,98 @@
+"""Reading for people: lists, descriptions and histories with names and dates in place of codes and numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perdure.codec import decode_failure
+from perdure.events import Kind
+from perdure.store.protocol import Filter
+from perdure.store.sqlite.reader import Reader
+from perdure.types import ExecutionInfo, HistoryEvent, Status, instant, microseconds
+
+_KIND_NAMES = {kind.value: kind.name.lower() for kind in Kind}
+
+
+class Listing:
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+
+    def list(self, filter: Filter) -> list[ExecutionInfo]:
+        where, values = self._conditions(filter)
+        rows = self.reader.rows("describe", (*values, filter.limit), where=" AND ".join(where) or "1", order="x.num DESC")
+        return [self._info(row) for row in rows]
+
+    def describe(self, id: str, run: int | None = None) -> ExecutionInfo | None:
+        where, values = ("x.id = ?", (id,)) if run is None else ("x.id = ? AND x.run = ?", (id, run))
+        rows = self.reader.rows("describe", (*values, 1), where=where, order="x.run DESC")
+        return self._info(rows[0]) if rows else None
+
+    def events(self, id: str, run: int | None, after: int, limit: int) -> list[HistoryEvent]:
+        num = self._num(id, run)
+        if num is None:
+            return []
+        return [self._event(row) for row in self.reader.rows("events", (num, after, limit))]
+
+    def counts(self) -> dict[Status, int]:
+        return {Status(status): count for status, count in self.reader.rows("counts")}
+
+    def _num(self, id: str, run: int | None) -> int | None:
+        if run is None:
+            row = self.reader.find(id)
+            return row.num if row else None
+        rows = self.reader.rows("execution_run", (id, run))
+        return rows[0][0] if rows else None
+
+    def _conditions(self, f: Filter) -> tuple[list[str], list[Any]]:
+        where: list[str] = []
+        values: list[Any] = []
+
+        def add(condition: str, *value: Any) -> None:
+            where.append(condition)
+            values.extend(value)
+
+        if f.workflow is not None:
+            add("x.workflow = ?", f.workflow)
+        if f.status:
+            add(f"x.status IN ({', '.join('?' * len(f.status))})", *(status.value for status in f.status))
+        if f.id_prefix:
+            add("substr(x.id, 1, ?) = ? AND x.id >= ?", len(f.id_prefix), f.id_prefix, f.id_prefix)
+        if f.created_after is not None:
+            add("x.created_at >= ?", microseconds(f.created_after))
+        if f.created_before is not None:
+            add("x.created_at < ?", microseconds(f.created_before))
+        if f.parent_id is not None:
+            add("x.parent IN (SELECT num FROM perdure_execution WHERE id = ?)", f.parent_id)
+        if f.after is not None:
+            add("x.num < ?", self._num(*f.after) or 0)
+        return where, values
+
+    def _info(self, row: tuple[Any, ...]) -> ExecutionInfo:
+        id, run, workflow, status, created_at, ended_at, parent_id, events, deployment, problem, num = row
+        return ExecutionInfo(
+            id=id,
+            run=run,
+            workflow=workflow,
+            status=Status(status),
+            created_at=instant(created_at),
+            ended_at=None if ended_at is None else instant(ended_at),
+            parent_id=parent_id,
+            events=events or 0,
+            deployment=deployment,
+            problem=problem,
+            error=self._error(num) if status == Status.FAILED else None,
+        )
+
+    def _error(self, num: int) -> str | None:
+        event = self.reader.last_event(num)
+        if event is None or event.kind is not Kind.FAILED or event.data is None:
+            return None
+        failure = decode_failure(event.data)
+        return f"{failure.type.partition(':')[2] or failure.type}: {failure.message}".partition("\n")[0]
+
+    def _event(self, row: tuple[Any, ...]) -> HistoryEvent:
+        seq, kind, at, ref, name, data, blob = row
+        text = self.reader.load(data, blob)
+        return HistoryEvent(seq, _KIND_NAMES.get(kind, f"unknown {kind}"), instant(at), ref, name, text)
+
+

@@ -1,0 +1,167 @@
+-- Every statement that the SQLite store runs, by name. A name with `_many` is run once per row of a batch.
+
+-- name: epoch
+SELECT value FROM perdure_meta WHERE key = 'runner_epoch';
+
+-- name: put_meta
+INSERT INTO perdure_meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+
+-- name: meta
+SELECT value FROM perdure_meta WHERE key = ?;
+
+-- name: insert_execution
+INSERT INTO perdure_execution (id, run, workflow, status, created_at, ended_at, parent, parent_seq, deadline_at, deployment, problem)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: append_many
+INSERT INTO perdure_event (execution, seq, kind, at, ref, name, data, blob) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: put_blob
+INSERT INTO perdure_blob (digest, refs, body) VALUES (?, 1, ?) ON CONFLICT (digest) DO UPDATE SET refs = refs + 1;
+
+-- name: blob
+SELECT body FROM perdure_blob WHERE digest = ?;
+
+-- name: set_status_many
+UPDATE perdure_execution SET status = ?, ended_at = ?, problem = ?, deployment = ? WHERE num = ?;
+
+-- name: add_timer_many
+INSERT OR IGNORE INTO perdure_timer (due_at, execution, seq, purpose) VALUES (?, ?, ?, ?);
+
+-- name: remove_timer_many
+DELETE FROM perdure_timer WHERE due_at = ? AND execution = ? AND seq = ? AND purpose = ?;
+
+-- name: put_state_many
+INSERT INTO perdure_state (execution, key, data) VALUES (?, ?, ?) ON CONFLICT (execution, key) DO UPDATE SET data = excluded.data;
+
+-- name: remove_state_many
+DELETE FROM perdure_state WHERE execution = ? AND key = ?;
+
+-- name: put_inbox_many
+INSERT INTO perdure_inbox (execution, what, kind, ref, name, data, at) VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: remove_inbox_many
+DELETE FROM perdure_inbox WHERE n = ?;
+
+-- name: put_heartbeat_many
+INSERT INTO perdure_heartbeat (execution, seq, attempt, at, details) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (execution, seq) DO UPDATE SET attempt = excluded.attempt, at = excluded.at, details = excluded.details;
+
+-- name: remove_heartbeat_many
+DELETE FROM perdure_heartbeat WHERE execution = ? AND seq = ?;
+
+-- name: execution_by_id
+SELECT num, id, run, workflow, status, created_at, ended_at, parent, parent_seq, deadline_at, deployment, problem
+FROM perdure_execution WHERE id = ? ORDER BY run DESC LIMIT 1;
+
+-- name: execution_by_num
+SELECT num, id, run, workflow, status, created_at, ended_at, parent, parent_seq, deadline_at, deployment, problem
+FROM perdure_execution WHERE num = ?;
+
+-- name: children
+SELECT num, id, run, workflow, status, created_at, ended_at, parent, parent_seq, deadline_at, deployment, problem
+FROM perdure_execution WHERE parent = ? ORDER BY num;
+
+-- name: unfinished
+SELECT num, id, run, workflow, status, created_at, ended_at, parent, parent_seq, deadline_at, deployment, problem
+FROM perdure_execution
+WHERE status NOT IN ('completed', 'waiting', 'continued') AND status IN ('pending', 'running', 'blocked') ORDER BY num;
+
+-- name: pending
+SELECT num, id, run, workflow, status, created_at, ended_at, parent, parent_seq, deadline_at, deployment, problem
+FROM perdure_execution WHERE status NOT IN ('completed', 'waiting', 'continued') AND status = 'pending' ORDER BY num;
+
+-- name: history
+SELECT seq, kind, at, ref, name, data, blob FROM perdure_event WHERE execution = ? ORDER BY seq;
+
+-- name: last_event
+SELECT seq, kind, at, ref, name, data, blob FROM perdure_event WHERE execution = ? ORDER BY seq DESC LIMIT 1;
+
+-- name: first_input
+SELECT data, blob FROM perdure_event WHERE execution = ? AND seq <= 2 AND kind = 2;
+
+-- name: state
+SELECT key, data FROM perdure_state WHERE execution = ? ORDER BY key;
+
+-- name: due_timers
+SELECT due_at, execution, seq, purpose FROM perdure_timer WHERE due_at <= ? ORDER BY due_at, execution, seq LIMIT ?;
+
+-- name: next_due
+SELECT min(due_at) FROM perdure_timer;
+
+-- name: inbox
+SELECT n, execution, what, kind, ref, name, data FROM perdure_inbox WHERE n > ? ORDER BY n LIMIT ?;
+
+-- name: parked
+SELECT n, execution, what, kind, ref, name, data FROM perdure_inbox WHERE execution = ? ORDER BY n;
+
+-- name: heartbeat
+SELECT attempt, details FROM perdure_heartbeat WHERE execution = ? AND seq = ?;
+
+-- name: describe
+-- The {where} is built from fixed conditions with parameters, never from user text.
+SELECT x.id, x.run, x.workflow, x.status, x.created_at, x.ended_at, p.id,
+  (SELECT max(e.seq) FROM perdure_event e WHERE e.execution = x.num), x.deployment, x.problem, x.num
+FROM perdure_execution x LEFT JOIN perdure_execution p ON p.num = x.parent
+WHERE {where} ORDER BY {order} LIMIT ?;
+
+-- name: execution_run
+SELECT num FROM perdure_execution WHERE id = ? AND run = ?;
+
+-- name: events
+SELECT seq, kind, at, ref, name, data, blob FROM perdure_event WHERE execution = ? AND seq > ? ORDER BY seq LIMIT ?;
+
+-- name: counts
+SELECT status, count(*) FROM perdure_execution GROUP BY status;
+
+-- name: expired
+-- Children are kept while their parent is open: a replay of the parent does not need them, people do.
+SELECT x.num, x.id FROM perdure_execution x LEFT JOIN perdure_execution p ON p.num = x.parent
+WHERE x.ended_at IS NOT NULL AND x.ended_at < ? AND x.status IN ({statuses})
+  AND (p.num IS NULL OR p.status IN ('completed', 'failed', 'cancelled', 'terminated', 'continued'))
+ORDER BY x.num LIMIT ?;
+
+-- name: keep_boundary
+SELECT ended_at FROM perdure_execution WHERE ended_at IS NOT NULL AND status IN ({statuses}) ORDER BY ended_at DESC LIMIT 1 OFFSET ?;
+
+-- name: release_blobs
+UPDATE perdure_blob SET refs = refs - (SELECT count(*) FROM perdure_event e WHERE e.execution = ?1 AND e.blob = perdure_blob.digest)
+WHERE digest IN (SELECT blob FROM perdure_event WHERE execution = ?1 AND blob IS NOT NULL);
+
+-- name: drop_blobs
+DELETE FROM perdure_blob WHERE refs <= 0;
+
+-- name: delete_events
+DELETE FROM perdure_event WHERE execution = ?;
+
+-- name: delete_state
+DELETE FROM perdure_state WHERE execution = ?;
+
+-- name: delete_inbox
+DELETE FROM perdure_inbox WHERE execution = ?;
+
+-- name: delete_heartbeats
+DELETE FROM perdure_heartbeat WHERE execution = ?;
+
+-- name: delete_execution
+DELETE FROM perdure_execution WHERE num = ? AND status IN ('completed', 'failed', 'cancelled', 'terminated', 'continued');
+
+-- name: gaps
+SELECT x.id, x.run, count(e.seq), max(e.seq) FROM perdure_execution x LEFT JOIN perdure_event e ON e.execution = x.num
+GROUP BY x.num HAVING count(e.seq) = 0 OR count(e.seq) <> max(e.seq) LIMIT 10;
+
+-- name: orphans
+SELECT count(*) FROM perdure_event WHERE execution NOT IN (SELECT num FROM perdure_execution);
+
+-- name: open_without_end
+-- Executions whose status says open although a closing event is last, or the other way round.
+SELECT x.id, x.run, x.status, e.kind FROM perdure_execution x
+JOIN perdure_event e ON e.execution = x.num AND e.seq = (SELECT max(seq) FROM perdure_event WHERE execution = x.num)
+WHERE (x.status IN ('completed', 'failed', 'cancelled', 'terminated', 'continued')) <> (e.kind IN (60, 61, 62, 63, 26)) LIMIT 10;
+
+-- name: stuck_waiting
+-- Waiting for nothing that can come by itself: no timer, no open child, no activity. A signal may still come.
+SELECT count(*) FROM perdure_execution x WHERE x.status = 'waiting'
+  AND x.num NOT IN (SELECT execution FROM perdure_timer)
+  AND x.num NOT IN (SELECT parent FROM perdure_execution WHERE parent IS NOT NULL
+    AND status NOT IN ('completed', 'failed', 'cancelled', 'terminated', 'continued'));

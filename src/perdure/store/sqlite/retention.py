@@ -1,0 +1,52 @@
+"""Deleting closed executions, and giving the room back, in small transactions."""
+
+from __future__ import annotations
+
+from perdure.store.sqlite.connection import translated
+from perdure.store.sqlite.queries import queries
+from perdure.store.sqlite.reader import Reader
+from perdure.store.sqlite.writer import Writer
+from perdure.types import Status
+
+FOREVER = 2**62
+
+
+class Retention:
+    def __init__(self, reader: Reader, writer: Writer) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def expired(
+        self, statuses: tuple[Status, ...], ended_before: int | None, keep: int | None, limit: int
+    ) -> list[tuple[int, str]]:
+        closed = [status for status in statuses or tuple(Status) if status.closed]
+        names = ", ".join(f"'{status.value}'" for status in closed)  # our own words, not user text
+        before = FOREVER if ended_before is None else ended_before
+        if keep is not None:
+            rows = self.reader.rows("keep_boundary", (max(keep - 1, 0),), statuses=names)
+            boundary = rows[0][0] if rows else 0
+            before = min(before, boundary if keep else FOREVER)
+        return [(num, id) for num, id in self.reader.rows("expired", (before, limit), statuses=names)]
+
+    def delete(self, nums: list[int]) -> int:
+        deleted = 0
+        connection, sql = self.writer.connection, queries()
+        with self.writer._transaction():
+            for num in nums:
+                connection.execute(sql["delete_execution"], (num,))
+                if not connection.changes():
+                    continue  # open again since it was listed
+                deleted += 1
+                connection.execute(sql["release_blobs"], (num,))
+                for name in ("delete_events", "delete_state", "delete_inbox", "delete_heartbeats"):
+                    connection.execute(sql[name], (num,))
+            connection.execute(sql["drop_blobs"])
+        return deleted
+
+    def vacuum(self, pages: int) -> int:
+        with translated(self.writer.path):
+            connection = self.writer.connection
+            for _ in connection.execute(f"PRAGMA incremental_vacuum({int(pages)})"):
+                pass
+            free: int = connection.pragma("freelist_count")
+        return free

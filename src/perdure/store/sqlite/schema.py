@@ -1,0 +1,92 @@
+"""Whether a file is ours, and bringing it to today's schema.
+
+Our files carry `application_id` 0x70647572 ("pdur") and in `user_version` the number of the last migration. A migration is never edited
+once released; each runs in one transaction with its version.
+"""
+
+from __future__ import annotations
+
+import uuid
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import apsw
+
+from perdure.errors import NotOurFile, SchemaTooNew
+from perdure.events import Kind
+
+APPLICATION_ID = 0x70647572
+
+
+@cache
+def migrations() -> tuple[str, ...]:
+    """Give the migrations' SQL in order; the first brings a file to version 1."""
+    folder = resources.files(__package__) / "migrations"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return tuple((folder / name).read_text(encoding="utf-8") for name in names)
+
+
+def check(connection: apsw.Connection, path: Path) -> int:
+    """Give the file's schema version, 0 for an empty one. Raises `NotOurFile` or `SchemaTooNew`; changes nothing."""
+    application, version, tables = connection.execute(
+        "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),"
+        " (SELECT count(*) FROM sqlite_master)"
+    ).fetchone()
+    if application == 0 and tables == 0:
+        return 0
+    if application != APPLICATION_ID:
+        raise NotOurFile(
+            f"{path} is a SQLite database, but not one of perdure's",
+            hint="name another file; to keep your tables beside perdure's, let perdure create the file first",
+        )
+    if version > len(migrations()):
+        raise SchemaTooNew(
+            f"{path} has schema version {version}; this perdure knows up to {len(migrations())}",
+            hint="upgrade perdure: pip install --upgrade perdure",
+        )
+    return int(version)
+
+
+def migrate(connection: apsw.Connection, path: Path) -> None:
+    """Bring the file to today's version. Several processes may try at once; one does it."""
+    if check(connection, path) == len(migrations()):
+        return
+    if check(connection, path) == 0:
+        connection.pragma("auto_vacuum", 2)  # incremental; must come before the first table
+    connection.pragma("journal_mode", "wal")
+    while (version := check(connection, path)) < len(migrations()):
+        connection.execute("BEGIN IMMEDIATE")
+        with connection_transaction(connection):
+            if check(connection, path) == version:
+                _apply(connection, version)
+
+
+class connection_transaction:  # noqa: N801  # reads as a statement
+    """Commit at the end of the block, roll back when it raises."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.connection = connection
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None:
+            self.connection.execute("COMMIT")
+        elif self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+
+def _apply(connection: apsw.Connection, version: int) -> None:
+    connection.execute(migrations()[version])
+    if version == 0:
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.executemany(
+            "INSERT INTO perdure_meta (key, value) VALUES (?, ?)",
+            [("database_id", str(uuid.uuid4())), ("runner_epoch", 0)],
+        )
+    connection.executemany(
+        "INSERT OR IGNORE INTO perdure_kind (code, name) VALUES (?, ?)", [(kind.value, kind.name.lower()) for kind in Kind]
+    )
+    connection.pragma("user_version", version + 1)

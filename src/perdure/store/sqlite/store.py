@@ -1,0 +1,175 @@
+"""The SQLite store: the verbs of `store.Store` on one file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+
+from perdure.codec.payload import Payloads
+from perdure.errors import StoreError
+from perdure.events import Event
+from perdure.store.batch import Batch, Parked
+from perdure.store.protocol import Filter
+from perdure.store.rows import ExecutionRow, InboxRow, TimerRow
+from perdure.store.sqlite import checkup, schema
+from perdure.store.sqlite.connection import Synchronous, open_connection, translated
+from perdure.store.sqlite.listing import Listing
+from perdure.store.sqlite.reader import Reader
+from perdure.store.sqlite.retention import Retention
+from perdure.store.sqlite.writer import SqliteTransaction, Writer
+from perdure.types import ExecutionInfo, HistoryEvent, Status
+
+
+def wall_clock_us() -> int:
+    return time.time_ns() // 1000
+
+
+class SqliteStore:
+    """See `store.Store` for each verb. One writing and one reading connection; the writing one is opened when first needed."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        synchronous: Synchronous = "full",
+        payloads: Payloads | None = None,
+        now: Callable[[], int] = wall_clock_us,
+        create: bool = True,
+    ) -> None:
+        self.path = path
+        self.synchronous: Synchronous = synchronous
+        self.payloads = payloads or Payloads(None)
+        self.now = now
+        if not create and not path.exists():
+            raise StoreError(f"there is no database {path}", hint="check the path; a worker or Engine creates the file")
+        self._prepare()
+
+    def _prepare(self) -> None:
+        connection = open_connection(self.path, self.synchronous)
+        try:
+            with translated(self.path):
+                schema.migrate(connection, self.path)
+        finally:
+            connection.close()
+
+    @cached_property
+    def reader(self) -> Reader:
+        return Reader(open_connection(self.path, read_only=True), self.path, self.payloads)
+
+    @cached_property
+    def writer(self) -> Writer:
+        return Writer(open_connection(self.path, self.synchronous), self.path, self.payloads, self.now)
+
+    @cached_property
+    def listing(self) -> Listing:
+        return Listing(self.reader)
+
+    @cached_property
+    def retention(self) -> Retention:
+        return Retention(self.reader, self.writer)
+
+    def close(self) -> None:
+        for name in ("writer", "reader"):
+            part = self.__dict__.pop(name, None)
+            if part is not None:
+                part.connection.close()
+        self.__dict__.pop("listing", None)
+        self.__dict__.pop("retention", None)
+
+    # --- the runner's -----------------------------------------------------------------------------------------------
+
+    def become_runner(self, description: str) -> int:
+        return self.writer.become_runner(description)
+
+    def commit(self, batch: Batch) -> None:
+        self.writer.commit(batch)
+
+    def savepoint(self) -> AbstractContextManager[SqliteTransaction]:
+        return self.writer.savepoint()
+
+    def rollback(self) -> None:
+        self.writer.rollback()
+
+    def unfinished(self) -> list[ExecutionRow]:
+        return self.reader.unfinished()
+
+    def pending(self) -> list[ExecutionRow]:
+        return self.reader.pending()
+
+    def due_timers(self, now: int, limit: int) -> list[TimerRow]:
+        return self.reader.due_timers(now, limit)
+
+    def next_due(self) -> int | None:
+        return self.reader.next_due()
+
+    def inbox(self, after: int, limit: int) -> list[InboxRow]:
+        return self.reader.inbox(after, limit)
+
+    def parked(self, num: int) -> list[InboxRow]:
+        return self.reader.parked(num)
+
+    def heartbeat(self, num: int, seq: int) -> tuple[int, str | None] | None:
+        return self.reader.heartbeat(num, seq)
+
+    def changed(self) -> int:
+        return self.reader.changed()
+
+    # --- anyone's ---------------------------------------------------------------------------------------------------
+
+    def create(self, created: list[tuple[ExecutionRow, list[Event]]]) -> None:
+        self.writer.create(created)
+
+    def request(self, requests: list[Parked]) -> None:
+        self.writer.request(requests)
+
+    def find(self, id: str) -> ExecutionRow | None:
+        return self.reader.find(id)
+
+    def get(self, num: int) -> ExecutionRow | None:
+        return self.reader.get(num)
+
+    def children(self, num: int) -> list[ExecutionRow]:
+        return self.reader.children(num)
+
+    def history(self, num: int) -> list[Event]:
+        return self.reader.history(num)
+
+    def first_input(self, num: int) -> str | None:
+        return self.reader.first_input(num)
+
+    def last_event(self, num: int) -> Event | None:
+        return self.reader.last_event(num)
+
+    def state(self, num: int) -> dict[str, str]:
+        return self.reader.state(num)
+
+    # --- people's ---------------------------------------------------------------------------------------------------
+
+    def list(self, filter: Filter) -> list[ExecutionInfo]:
+        return self.listing.list(filter)
+
+    def describe(self, id: str, run: int | None = None) -> ExecutionInfo | None:
+        return self.listing.describe(id, run)
+
+    def events(self, id: str, run: int | None, after: int, limit: int) -> list[HistoryEvent]:
+        return self.listing.events(id, run, after, limit)
+
+    def counts(self) -> dict[Status, int]:
+        return self.listing.counts()
+
+    def expired(
+        self, statuses: tuple[Status, ...], ended_before: int | None, keep: int | None, limit: int
+    ) -> list[tuple[int, str]]:
+        return self.retention.expired(statuses, ended_before, keep, limit)
+
+    def delete(self, nums: list[int]) -> int:
+        return self.retention.delete(nums)
+
+    def vacuum(self, pages: int) -> int:
+        return self.retention.vacuum(pages)
+
+    def check(self, quick: bool) -> Iterator[tuple[str, bool, str]]:
+        return checkup.check(self.reader, quick)

@@ -1,0 +1,264 @@
+"""Writing: the runner's batches, and the requests of everyone else.
+
+1. A batch is one transaction, begun with IMMEDIATE. Its first statement reads the runner's epoch: a stale runner is refused.
+2. After any error the transaction is rolled back; the file is as before the batch.
+3. A transactional activity writes inside the same transaction, fenced by a savepoint and an authorizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from perdure.codec.payload import Blob, Payloads
+from perdure.errors import ExecutionExists, PerdureError, StaleRunner
+from perdure.events import Event
+from perdure.store.batch import Batch, Parked
+from perdure.store.rows import ExecutionRow
+from perdure.store.sqlite.connection import translate, translated
+from perdure.store.sqlite.queries import queries
+
+_Rows = Iterable[tuple[Any, ...]]
+
+
+class Writer:
+    """The one connection that writes. `now` gives microseconds since 1970."""
+
+    def __init__(self, connection: apsw.Connection, path: Path, payloads: Payloads, now: Callable[[], int]) -> None:
+        self.connection = connection
+        self.path = path
+        self.payloads = payloads
+        self.now = now
+        self.epoch: int | None = None
+        self._sql = queries()
+        self._fence = Fence(connection)
+        connection.authorizer = self._fence.authorize
+
+    # --- the runner -------------------------------------------------------------------------------------------------
+
+    def become_runner(self, description: str) -> int:
+        with self._transaction():
+            epoch = int(self.connection.execute(self._sql["epoch"]).fetchone()[0]) + 1
+            self.connection.execute(self._sql["put_meta"], ("runner_epoch", epoch))
+            self.connection.execute(self._sql["put_meta"], ("runner", description))
+        self.epoch = epoch
+        return epoch
+
+    def commit(self, batch: Batch) -> None:
+        try:
+            self._begin()
+            self._write(batch)
+            self.connection.execute("COMMIT")
+        except apsw.Error as error:
+            self.rollback()
+            raise translate(self.path, error) from error
+        except BaseException:
+            self.rollback()
+            raise
+
+    def rollback(self) -> None:
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+    @contextmanager
+    def savepoint(self) -> Iterator[SqliteTransaction]:
+        with translated(self.path):
+            self._begin()
+            self.connection.execute("SAVEPOINT activity")
+        transaction = SqliteTransaction(self.connection, self._fence)
+        try:
+            yield transaction
+        except BaseException:
+            transaction.close()
+            with translated(self.path):
+                self.connection.execute("ROLLBACK TO activity")
+                self.connection.execute("RELEASE activity")
+            raise
+        transaction.close()
+        with translated(self.path):
+            self.connection.execute("RELEASE activity")
+
+    def _begin(self) -> None:
+        """Open the transaction unless a savepoint block has, and refuse a runner that is not the last one."""
+        if self.connection.in_transaction:
+            return
+        self.connection.execute("BEGIN IMMEDIATE")
+        epoch = self.connection.execute(self._sql["epoch"]).fetchone()[0]
+        if epoch != self.epoch:
+            raise StaleRunner(
+                f"{self.path}: another process became the runner (epoch {epoch}, ours was {self.epoch})",
+                hint="this engine stopped; nothing was lost, the other one goes on",
+            )
+
+    def _write(self, batch: Batch) -> None:
+        if batch.executions:
+            self._insert_executions(batch.executions)
+        if batch.events:
+            self._many("append_many", [self._event(row.num, event) for row, event in batch.events])
+        if batch.statuses:
+            rows = ((r.status.value, r.ended_at, r.problem, r.deployment, r.num) for r in batch.statuses)
+            self._many("set_status_many", rows)
+        if batch.timers:
+            self._many("add_timer_many", ((due, row.num, seq, purpose) for row, due, seq, purpose in batch.timers))
+        if batch.timers_done:
+            self._many("remove_timer_many", batch.timers_done)
+        if batch.state:
+            self._put_state(batch)
+        if batch.parked:
+            self._put_inbox(batch.parked)
+        if batch.inbox_done:
+            self._many("remove_inbox_many", ((n,) for n in batch.inbox_done))
+        if batch.heartbeats:
+            inline = self.payloads.inline
+            rows2 = ((num, seq, n, at, inline(details)) for (num, seq), (n, at, details) in batch.heartbeats.items())
+            self._many("put_heartbeat_many", rows2)
+        if batch.heartbeats_done:
+            self._many("remove_heartbeat_many", batch.heartbeats_done)
+
+    def _insert_executions(self, rows: list[ExecutionRow]) -> None:
+        sql = self._sql["insert_execution"]
+        execute = self.connection.execute
+        for r in rows:
+            values = (
+                r.id, r.run, r.workflow, r.status.value, r.created_at, r.ended_at, r.parent_num, r.parent_seq, r.deadline_at,
+                r.deployment, r.problem,
+            )  # fmt: skip
+            try:
+                execute(sql, values)
+            except apsw.ConstraintError as error:
+                raise ExecutionExists(f"execution {r.id} exists already (run {r.run})") from error
+            r.num = self.connection.last_insert_rowid()
+
+    def _event(self, num: int, event: Event) -> tuple[Any, ...]:
+        data = event.data
+        if data is None or (self.payloads.codec is None and len(data) < self.payloads.blob_threshold // 4):
+            return (num, event.seq, event.kind, event.at, event.ref, event.name, data, None)
+        stored = self.payloads.store(data)
+        if isinstance(stored, Blob):
+            self.connection.execute(self._sql["put_blob"], (stored.digest, stored.body))
+            return (num, event.seq, event.kind, event.at, event.ref, event.name, None, stored.digest)
+        return (num, event.seq, event.kind, event.at, event.ref, event.name, stored, None)
+
+    def _put_state(self, batch: Batch) -> None:
+        inline = self.payloads.inline
+        put = [(row.num, key, inline(data)) for (row, key), data in batch.state.items() if data is not None]
+        if put:
+            self._many("put_state_many", put)
+        gone = [(row.num, key) for (row, key), data in batch.state.items() if data is None]
+        if gone:
+            self._many("remove_state_many", gone)
+
+    def _put_inbox(self, parked: list[Parked]) -> None:
+        inline, at = self.payloads.inline, self.now()
+        rows = [(p.row.num, p.what, p.kind, p.ref, p.name, inline(p.data), at) for p in parked]
+        self._many("put_inbox_many", rows)
+
+    # --- everyone else ----------------------------------------------------------------------------------------------
+
+    def create(self, created: list[tuple[ExecutionRow, list[Event]]]) -> None:
+        with self._transaction():
+            for row, events in created:
+                self._insert_executions([row])
+                self._many("append_many", [self._event(row.num, event) for event in events])
+
+    def request(self, requests: list[Parked]) -> None:
+        with self._transaction():
+            self._put_inbox(requests)
+
+    def run(self, statements: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
+        """Run named statements in one transaction."""
+        with self._transaction():
+            for name, values in statements:
+                self.connection.execute(self._sql[name], values)
+
+    def _many(self, name: str, rows: _Rows) -> None:
+        self.connection.executemany(self._sql[name], rows)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with translated(self.path):
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.connection.execute("COMMIT")
+            except BaseException:
+                self.rollback()
+                raise
+
+
+class Fence:
+    """Decides, while a transactional activity's statements are prepared, what they may touch.
+
+    Set once: installing an authorizer makes SQLite prepare every statement again.
+    """
+
+    _CONTROL = frozenset(
+        {apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT, apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH, apsw.SQLITE_PRAGMA}
+    )
+    _WRITES = frozenset(
+        {
+            apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE, apsw.SQLITE_DROP_TABLE, apsw.SQLITE_CREATE_TRIGGER,
+            apsw.SQLITE_CREATE_INDEX, apsw.SQLITE_DROP_INDEX, apsw.SQLITE_CREATE_TABLE, apsw.SQLITE_CREATE_VIEW,
+            apsw.SQLITE_DROP_VIEW, apsw.SQLITE_DROP_TRIGGER,
+        }
+    )  # fmt: skip
+    _VIEWS = frozenset({"executions", "history", "pending_activities", "timers", "failures"})
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.closed_to_user = True
+        self.refused = ""
+
+    def authorize(self, operation: int, one: str | None, two: str | None, database: str | None, trigger: str | None) -> int:
+        if self.closed_to_user:
+            return apsw.SQLITE_OK
+        if operation in self._CONTROL:
+            self.refused = "transaction control, ATTACH and PRAGMA are not allowed in a transactional activity"
+            return apsw.SQLITE_DENY
+        if operation == apsw.SQLITE_ALTER_TABLE and self._ours(two):
+            self.refused = f"{two} is perdure's own table"
+            return apsw.SQLITE_DENY
+        if operation in self._WRITES and (self._ours(one) or self._ours(two)):
+            self.refused = f"{one} is perdure's own"
+            return apsw.SQLITE_DENY
+        return apsw.SQLITE_OK
+
+    def _ours(self, name: str | None) -> bool:
+        return name is not None and (name.lower().startswith("perdure_") or name.lower() in self._VIEWS)
+
+
+class SqliteTransaction:
+    """What a transactional activity gets: see `store.Transaction`."""
+
+    def __init__(self, connection: apsw.Connection, fence: Fence) -> None:
+        self._connection: apsw.Connection | None = connection
+        self._fence = fence
+
+    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
+        with self._open() as connection:
+            return list(connection.execute(sql, parameters))
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any] | Mapping[str, Any]]) -> None:
+        with self._open() as connection:
+            connection.executemany(sql, parameters)
+
+    @contextmanager
+    def _open(self) -> Iterator[apsw.Connection]:
+        if self._connection is None:
+            raise PerdureError(
+                "this transaction has ended",
+                hint="use it only inside the transactional activity that it was passed to, on the same thread",
+            )
+        self._fence.closed_to_user, self._fence.refused = False, ""
+        try:
+            yield self._connection
+        except apsw.AuthError as error:
+            raise PerdureError(self._fence.refused or str(error)) from error
+        finally:
+            self._fence.closed_to_user = True
+
+    def close(self) -> None:
+        self._connection = None

@@ -1,0 +1,89 @@
+"""Words that every layer shares: statuses, instants and the descriptions that reads return."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST_US = 253_402_300_799_000_000
+"""The last instant that a timer can be due at: the end of the year 9999."""
+
+
+class Status(StrEnum):
+    """Where an execution stands. The first five are open, the rest closed."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    BLOCKED = "blocked"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TERMINATED = "terminated"
+    CONTINUED = "continued"
+
+    @property
+    def closed(self) -> bool:
+        return self in _CLOSED
+
+
+_CLOSED = frozenset(
+    {Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TERMINATED, Status.CONTINUED},
+)
+
+
+class Conflict(StrEnum):
+    """What `start` does when the id is taken."""
+
+    JOIN = "join"
+    """Same workflow and input: give the same execution; anything else is an `ExecutionExists` error."""
+    REJECT = "reject"
+    """Always an `ExecutionExists` error."""
+    REPLACE = "replace"
+    """A closed execution makes room for a new run under the same id; an open one is joined as with `join`."""
+
+
+class ExecutionInfo(msgspec.Struct, frozen=True):
+    """One row of the executions view. Instants are aware UTC datetimes; `error` is one line, for people."""
+
+    id: str
+    run: int
+    workflow: str
+    status: Status
+    created_at: datetime
+    ended_at: datetime | None = None
+    parent_id: str | None = None
+    events: int = 0
+    deployment: str | None = None
+    problem: str | None = None
+    error: str | None = None
+
+
+class HistoryEvent(msgspec.Struct, frozen=True):
+    """One event as a reader sees it. `data` is JSON text; `ref` is the `seq` of the event that this one answers."""
+
+    seq: int
+    kind: str
+    at: datetime
+    ref: int | None = None
+    name: str | None = None
+    data: str | None = None
+
+    def value(self) -> Any:
+        """Give `data` as plain JSON values; None where there is none."""
+        return None if self.data is None else msgspec.json.decode(self.data)
+
+
+def instant(us: int) -> datetime:
+    """Turn microseconds since 1970 into an aware UTC datetime."""
+    return _EPOCH + timedelta(microseconds=us)
+
+
+def microseconds(at: datetime) -> int:
+    """Turn an aware datetime into microseconds since 1970."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
