@@ -1,7 +1,9 @@
-"""Activities: the functions that touch the world. A workflow's call of one is recorded, retried and never repeated once done.
+"""Activities: the functions that touch the world. A workflow's call of one is recorded, retried and never repeated
+once done.
 
 Outside a workflow a decorated function is the plain function. How an attempt runs is the engine's business
-(`engine/attempts.py`); here is what the user writes: the decorator, its options, and what an attempt can ask about itself.
+(`engine/attempts.py`); here is what the user writes: the decorator, its options, and what an attempt can ask about
+itself.
 """
 
 from __future__ import annotations
@@ -54,8 +56,9 @@ class ActivityOptions(msgspec.Struct, frozen=True, kw_only=True):
 class Activity(Generic[P, T, R]):
     """A durable activity. `P` its parameters, `T` what calling it gives, `R` its result.
 
-    In a workflow, `await charge(order)` of an `async def` activity and `charge(order)` of a `def` activity in a `def` workflow wait for
-    the result; `charge.submit(order)` gives a `Call` in both. Elsewhere calling it calls the function.
+    In a workflow, `await charge(order)` of an `async def` activity and `charge(order)` of a `def` activity in a
+    `def` workflow wait for the result; `charge.submit(order)` gives a `Call` in both. Elsewhere calling it calls
+    the function.
     """
 
     __perdure_kind__ = "activity"
@@ -167,9 +170,9 @@ def activity(
     """Make a function an activity: what it does is retried until it is done, and done once it is in the log.
 
     An `async def` runs on the engine's loop, a `def` in a thread (`executor="process"`: in a process of its own pool).
-    `exec=["prog", "arg"]` runs a program instead of the body: the arguments as a JSON object on its standard input, the result as JSON
-    on its standard output. `transactional=True` passes a `Transaction` on the same file as first argument; what it writes commits
-    together with its result, exactly once. Times are in seconds.
+    `exec=["prog", "arg"]` runs a program instead of the body: the arguments as a JSON object on its standard input,
+    the result as JSON on its standard output. `transactional=True` passes a `Transaction` on the same file as first
+    argument; what it writes commits together with its result, exactly once. Times are in seconds.
     """
 
     def decorate(fn: Callable[..., Any]) -> Activity[..., Any, Any]:
@@ -231,7 +234,8 @@ class Attempt(Protocol):
         """Whether the attempt should stop: cancelled, timed out, or the engine is closing. For `def` activities."""
 
     def finish_later(self) -> NoReturn:
-        """End the function but leave the attempt open until `client.complete(token, value)` or `client.fail(token, error)`."""
+        """End the function but leave the attempt open until `client.complete(token, value)` or `client.fail(token,
+        error)`."""
 
 
 attempt_var: ContextVar[Attempt] = ContextVar("perdure_attempt")
@@ -242,7 +246,8 @@ def current_attempt() -> Attempt:
     attempt = attempt_var.get(None)
     if attempt is None:
         raise PerdureError(
-            "no activity attempt is running here", hint="current_attempt() works inside an activity that a workflow called"
+            "no activity attempt is running here",
+            hint="current_attempt() works inside an activity that a workflow called",
         )
     return attempt
 

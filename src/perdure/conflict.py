@@ -10,14 +10,17 @@ from perdure.types import Conflict
 def next_run(existing: ExecutionRow | None, same: bool, id: str, conflict: Conflict) -> int | None:
     """Give the number of the new run to make, or None to join the existing one.
 
-    `same` tells whether workflow and input are those of the existing one. Raises `ExecutionExists` where the policy says so.
+    `same` tells whether workflow and input are those of the existing one. Raises `ExecutionExists` where the policy
+    says so.
     """
     if existing is None:
         return 1
     if conflict is Conflict.REPLACE and existing.status.closed:
         return existing.run + 1
     if conflict is Conflict.REJECT:
-        raise ExecutionExists(f"execution {id} exists already", hint='choose another id, or start with on_conflict="join"')
+        raise ExecutionExists(
+            f"execution {id} exists already", hint='choose another id, or start with on_conflict="join"'
+        )
     if not same:
         raise ExecutionExists(
             f"execution {id} exists already with another workflow or input (it is {existing.status})",

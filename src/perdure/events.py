@@ -8,8 +8,9 @@ An execution is a sequence of events, `seq` from 1 without gaps, append-only. Th
 
 One input and the commands that it led to are always written in one transaction, so a recorded answer is complete.
 
-`ref` is the `seq` of the event that this one answers (an activity's schedule, a timer's start). `data` is JSON text. What
-`name` and `data` hold for each kind is said beside it below and, for users, in `docs/reference/events.md`.
+`ref` is the `seq` of the event that this one answers (an activity's schedule, a timer's start). `data` is JSON
+text. What `name` and `data` hold for each kind is said beside it below and, for users, in
+`docs/reference/events.md`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class Kind(IntEnum):
     """What happened. The numbers are stored: never change or reuse one."""
 
     # inputs
-    INHERITED = 1  # data {"state": {key: value}, "signals": [[name, value], …]}: from the run that continued as this one
+    INHERITED = (
+        1  # data {"state": {key: value}, "signals": [[name, value], …]}: from the run that continued as this one
+    )
     STARTED = 2  # name workflow, data its arguments by name
     ACTIVITY_COMPLETED = 3  # ref, data the result
     ACTIVITY_FAILED = 4  # ref, data a failure: no attempt is left

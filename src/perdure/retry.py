@@ -9,13 +9,13 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """How often and how soon an activity is tried again after it raised.
 
     `attempts` counts attempts that failed, the first included; None means no limit. The wait before the next one
-    grows from `initial_s` by `multiplier` up to `max_s`; with `jitter` it is drawn evenly between 0 and that (full jitter).
-    Errors of a type in `never` (subclasses too) are final at once. After `total_s` seconds since it was scheduled no
-    new attempt starts.
+    grows from `initial_s` by `multiplier` up to `max_s`; with `jitter` it is drawn evenly between 0 and that (full
+    jitter). Errors of a type in `never` (subclasses too) are final at once. After `total_s` seconds since it was
+    scheduled no new attempt starts.
 
     An attempt that died with its process is not a failure of the activity: it does not count for `attempts`. After
-    `interruptions` of them in one activity it fails with `AttemptInterrupted`, so that code which kills its process does
-    not do so forever; 0 gives at-most-once.
+    `interruptions` of them in one activity it fails with `AttemptInterrupted`, so that code which kills its process
+    does not do so forever; 0 gives at-most-once.
     """
 
     attempts: int | None = 5
@@ -33,7 +33,9 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         if self.initial_s < 0 or self.max_s < 0 or self.multiplier < 1 or self.interruptions < 0:
             raise ValueError("initial_s, max_s and interruptions must not be negative, multiplier not below 1")
         if not isinstance(self.never, tuple):
-            raise TypeError(f"never must be a tuple of exception types, such as never=(ValueError,), not {self.never!r}")
+            raise TypeError(
+                f"never must be a tuple of exception types, such as never=(ValueError,), not {self.never!r}"
+            )
 
     def wait_s(self, failed: int, draw: float) -> float:
         """Give the seconds to wait after `failed` failed attempts (1 or more); `draw` is evenly in [0, 1)."""

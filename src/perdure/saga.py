@@ -24,8 +24,9 @@ class Saga:
             charge_id = await charge(order)
             saga.add(refund, charge_id)
 
-    When the block raises or is cancelled, the steps run in reverse order, one after the other; a cancellation does not stop them. A step
-    that fails does not stop the ones before it either; its error is added to the raised one as a note. `with Saga()` in `def` workflows.
+    When the block raises or is cancelled, the steps run in reverse order, one after the other; a cancellation does
+    not stop them. A step that fails does not stop the ones before it either; its error is added to the raised one
+    as a note. `with Saga()` in `def` workflows.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """Workflows: ordinary functions whose progress is durable, and what their code can say beside asyncio.
 
-Outside an engine a decorated function is the plain function, and `now`, `random`, `uuid4` and `sleep` are the ordinary ones, so that unit
-tests call workflow code directly.
+Outside an engine a decorated function is the plain function, and `now`, `random`, `uuid4` and `sleep` are the
+ordinary ones, so that unit tests call workflow code directly.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ OnParentEnd = Literal["cancel", "abandon"]
 class Workflow(Generic[P, T, R]):
     """A durable workflow. `P` its parameters, `T` what calling it gives, `R` its result.
 
-    Called in another workflow it is a child; `.submit(…)` gives the child's `Call` without waiting. `id`, `timeout_s` and `on_parent_end`
-    are the options of one start.
+    Called in another workflow it is a child; `.submit(…)` gives the child's `Call` without waiting. `id`,
+    `timeout_s` and `on_parent_end` are the options of one start.
     """
 
     __perdure_kind__ = "workflow"
@@ -79,7 +79,9 @@ class Workflow(Generic[P, T, R]):
         """Start it as a child and give its `Call` without waiting. Only in a workflow."""
         run = current_run()
         if run is None:
-            raise PerdureError(f"{self.name}.submit() works in a workflow only", hint=f"use engine.start({self.name}, …)")
+            raise PerdureError(
+                f"{self.name}.submit() works in a workflow only", hint=f"use engine.start({self.name}, …)"
+            )
         return run.start_child(self, args, kwargs)
 
     def options(
@@ -89,8 +91,8 @@ class Workflow(Generic[P, T, R]):
         timeout_s: float | None = None,
         on_parent_end: OnParentEnd = "cancel",
     ) -> Workflow[P, T, R]:
-        """Give the same workflow with options for one start: its id, its time limit in seconds, and, as a child, whether it is
-        cancelled when its parent ends or goes on alone (`abandon`)."""
+        """Give the same workflow with options for one start: its id, its time limit in seconds, and, as a child,
+        whether it is cancelled when its parent ends or goes on alone (`abandon`)."""
         if timeout_s is not None and not timeout_s > 0:
             raise ValueError(f"timeout_s must be more than 0 seconds, not {timeout_s!r}")
         if on_parent_end not in ("cancel", "abandon"):
@@ -138,7 +140,8 @@ class _Decorator:
 class Signal(Generic[T]):
     """A named, typed message to an execution. Values wait, in order, until they are received; none is lost.
 
-    `approved = Signal("approved", bool)`; in the workflow `await approved.receive()` (in a `def` one `approved.receive().result()`).
+    `approved = Signal("approved", bool)`; in the workflow `await approved.receive()` (in a `def` one
+    `approved.receive().result()`).
     """
 
     def __init__(self, name: str, type: type[T] | Any = Any) -> None:
@@ -216,8 +219,8 @@ def sleep(delay_s: float) -> None:
 def patched(patch_id: str) -> bool:
     """Say whether this execution runs the code changed under `patch_id`.
 
-    True for executions that reach this line for the first time with the new code, False for those that went past it before the
-    change. The first answer holds for the whole run.
+    True for executions that reach this line for the first time with the new code, False for those that went past it
+    before the change. The first answer holds for the whole run.
     """
     run = current_run()
     return True if run is None else run.patched(patch_id)

@@ -46,7 +46,8 @@ class Client:
         async with Client("shop.db") as client:
             execution = await client.start(fulfil, order, id="order-42")
 
-    What it asks for is durable when the call returns, whether a runner lives or not. Raises `StoreError` when there is no such file.
+    What it asks for is durable when the call returns, whether a runner lives or not. Raises `StoreError` when there
+    is no such file.
     """
 
     def __init__(
@@ -95,9 +96,7 @@ class Client:
         self._store = self._waiting = self._doorbell = None
 
     def _open_store(self, create: bool) -> SqliteStore:
-        return SqliteStore(
-            self.path, synchronous=self.synchronous, payloads=self.payloads, now=self.now, create=create
-        )
+        return SqliteStore(self.path, synchronous=self.synchronous, payloads=self.payloads, now=self.now, create=create)
 
     @property
     def store(self) -> SqliteStore:
@@ -127,8 +126,9 @@ class Client:
     ) -> Execution[R]:
         """Start an execution; returns once it is durable.
 
-        `id` makes it idempotent: the same id with the same input gives the same execution. `on_conflict` is `join`, `reject` or `replace`
-        (see `Conflict`). `timeout_s` limits the whole execution. Raises `InvalidValue` for arguments that do not fit, `ExecutionExists`.
+        `id` makes it idempotent: the same id with the same input gives the same execution. `on_conflict` is `join`,
+        `reject` or `replace` (see `Conflict`). `timeout_s` limits the whole execution. Raises `InvalidValue` for
+        arguments that do not fit, `ExecutionExists`.
         """
         if not isinstance(workflow, Workflow):
             raise TypeError(f"start takes a function decorated with @workflow, not {workflow!r}")
@@ -146,7 +146,8 @@ class Client:
         on_conflict: Conflict | str = Conflict.JOIN,
         timeout_s: float | None = None,
     ) -> Execution[Any]:
-        """Start a workflow whose code is not here, with its arguments by name. They are checked only where its code runs."""
+        """Start a workflow whose code is not here, with its arguments by name. They are checked only where its code
+        runs."""
         data = msgspec.json.encode(arguments).decode()
         row = await self._start(workflow, data, id, on_conflict, timeout_s, _equal_json)
         return Execution(self, row.id, None)
@@ -174,7 +175,8 @@ class Client:
         return await gateway.start(name, data, id or new_id(), Conflict(conflict), timeout_us, alike)
 
     def execution(self, id: str, workflow: Workflow[..., Any, R] | None = None) -> Execution[R]:
-        """Give a handle by id, without looking whether it exists. With `workflow`, results are decoded by its annotation."""
+        """Give a handle by id, without looking whether it exists. With `workflow`, results are decoded by its
+        annotation."""
         return Execution(self, id, workflow)
 
     async def list(self, filter: Filter | None = None) -> list[ExecutionInfo]:
@@ -222,9 +224,11 @@ class Client:
         progress: Callable[[int], None] | None = None,
         dry_run: bool = False,
     ) -> int:
-        """Delete closed executions that ended more than `older_than_s` seconds ago, or all but the newest `keep`; give how many.
+        """Delete closed executions that ended more than `older_than_s` seconds ago, or all but the newest `keep`;
+        give how many.
 
-        Works in small transactions and gives the room back to the file system. Executions whose parent is open are kept.
+        Works in small transactions and gives the room back to the file system. Executions whose parent is open are
+        kept.
         """
         if older_than_s is None and keep is None and not status:
             raise ValueError("say what to delete: older_than_s, keep or status")
@@ -293,5 +297,3 @@ def _equal_json(recorded: str, new: str) -> bool:
 
 def _not_found(id: str) -> ExecutionNotFound:
     return ExecutionNotFound(f"there is no execution {id}", hint="`perdure list` shows what there is")
-
-

@@ -33,8 +33,8 @@ class Execution(Generic[R]):
     async def result(self, timeout_s: float | None = None) -> R:
         """Wait for the end and give the result.
 
-        Raises what the workflow raised, `ExecutionCancelled`, `ExecutionTerminated`, `ExecutionNotFound`, or `TimeoutError` when it
-        is not over after `timeout_s` seconds (it goes on all the same).
+        Raises what the workflow raised, `ExecutionCancelled`, `ExecutionTerminated`, `ExecutionNotFound`, or
+        `TimeoutError` when it is not over after `timeout_s` seconds (it goes on all the same).
         """
         async with asyncio.timeout(timeout_s):
             row, event = await self.client._ended(self.id)

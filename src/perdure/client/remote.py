@@ -1,4 +1,5 @@
-"""Speaking to a runner in another process: requests are written into the file, durable whether a runner lives or not, then it is rung."""
+"""Speaking to a runner in another process: requests are written into the file, durable whether a runner lives or
+not, then it is rung."""
 
 from __future__ import annotations
 
@@ -84,7 +85,9 @@ class Remote:
             for row, _, _, _, future in fresh:
                 _set(future, row)
 
-    def _create_one(self, row: ExecutionRow, events: list[Event], conflict: Conflict, same: Same, future: Any, before: list[Any]) -> None:
+    def _create_one(
+        self, row: ExecutionRow, events: list[Event], conflict: Conflict, same: Same, future: Any, before: list[Any]
+    ) -> None:
         try:
             if before:
                 self.store.create([(other, first) for other, first, _, _, _ in before])

@@ -20,8 +20,8 @@ Ending = tuple[ExecutionRow, Event | None]
 
 
 class Waiting:
-    """Futures by execution id. The runner in this process reports ends at once; for one in another process the doorbell rings and
-    this looks into the file."""
+    """Futures by execution id. The runner in this process reports ends at once; for one in another process the
+    doorbell rings and this looks into the file."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, store: Store, doorbell: Doorbell) -> None:
         self.loop = loop
@@ -104,7 +104,8 @@ class Waiting:
             self._look_at(delay)
 
     def _look(self) -> None:
-        """Look for ends of everything that is waited for, and not again at once: looking costs in proportion to that."""
+        """Look for ends of everything that is waited for, and not again at once: looking costs in proportion to
+        that."""
         began = self.loop.time()
         for id in list(self._futures):
             self._check(id)

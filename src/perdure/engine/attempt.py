@@ -1,11 +1,11 @@
 """One activity in progress, from its schedule to its end, over all its attempts.
 
-               start                      raised, tries left
-    READY ──────────────▶ RUNNING ─────────────────────────────▶ BACKOFF ──(retry timer)──▶ READY, number + 1
-                             │ finish_later()
-                             ├───────────────▶ DEFERRED ──(token completed from outside)──▶ gone
-                             │ returned, raised for good, timed out, cancelled
-                             └───────────────▶ gone: the object leaves `Live.attempts`, what it still does is ignored
+           start                      raised, tries left
+READY ──────────────▶ RUNNING ─────────────────────────────▶ BACKOFF ──(retry timer)──▶ READY, number + 1
+                         │ finish_later()
+                         ├───────────────▶ DEFERRED ──(token completed from outside)──▶ gone
+                         │ returned, raised for good, timed out, cancelled
+                         └───────────────▶ gone: the object leaves `Live.attempts`, what it still does is ignored
 """
 
 from __future__ import annotations
@@ -36,12 +36,32 @@ class Phase(Enum):
 
 
 class Attempt:
-    """See the module; implements `activity.Attempt`, what user code sees of it. Instants are microseconds since 1970."""
+    """See the module; implements `activity.Attempt`, what user code sees of it. Instants are microseconds since
+    1970."""
 
     __slots__ = (
-        "__weakref__", "_secret", "activity_def", "alarms", "beat_at", "clean", "details", "ended", "failed", "handle",
-        "interrupted", "last", "live", "number", "on_heartbeat", "phase", "retry_at", "scheduled_at", "secret_hash", "seq",
-        "stop", "data",
+        "__weakref__",
+        "_secret",
+        "activity_def",
+        "alarms",
+        "beat_at",
+        "clean",
+        "data",
+        "details",
+        "ended",
+        "failed",
+        "handle",
+        "interrupted",
+        "last",
+        "live",
+        "number",
+        "on_heartbeat",
+        "phase",
+        "retry_at",
+        "scheduled_at",
+        "secret_hash",
+        "seq",
+        "stop",
     )  # fmt: skip
 
     def __init__(self, live: Live, seq: int, activity: Activity[..., Any, Any], data: str, scheduled_at: int) -> None:

@@ -1,10 +1,10 @@
 """The engine: opens a database, becomes its runner or stands by, and runs workflows.
 
-            lock free                      commit refused (another runner)
-    open ─────────────▶ leading ──────────────────────────────────────▶ standing by
-      │ lock taken                     lock free (its holder died or closed)  │
-      └───────────────▶ standing by ─────────────────────────▶ leading ◀──────┘
-                         any state ── leave the block ──▶ draining ──▶ closed
+        lock free                      commit refused (another runner)
+open ─────────────▶ leading ──────────────────────────────────────▶ standing by
+  │ lock taken                     lock free (its holder died or closed)  │
+  └───────────────▶ standing by ─────────────────────────▶ leading ◀──────┘
+                     any state ── leave the block ──▶ draining ──▶ closed
 """
 
 from __future__ import annotations
@@ -53,13 +53,14 @@ class Engine(Client):
         async with Engine("shop.db", workflows=[fulfil]) as engine:
             execution = await engine.start(fulfil, order, id="order-42")
 
-    One process at a time is a file's runner; engines in others stand by, and take over at once when it is gone. Entering the block resumes
-    everything that was under way. Leaving it takes no new work, gives running activities `grace_s` seconds, commits and gives the
-    runner's lock up.
+    One process at a time is a file's runner; engines in others stand by, and take over at once when it is gone.
+    Entering the block resumes everything that was under way. Leaving it takes no new work, gives running activities
+    `grace_s` seconds, commits and gives the runner's lock up.
 
-    `synchronous="normal"` syncs the disk at checkpoints only: faster, a crash of the process still loses nothing, a power cut may lose the
-    newest commits. `strict` makes code that is not deterministic an error and not a warning. `hot` is how many waiting executions are
-    kept in memory. `deployment` names this version of the code in what it starts.
+    `synchronous="normal"` syncs the disk at checkpoints only: faster, a crash of the process still loses nothing, a
+    power cut may lose the newest commits. `strict` makes code that is not deterministic an error and not a warning.
+    `hot` is how many waiting executions are kept in memory. `deployment` names this version of the code in what it
+    starts.
     """
 
     def __init__(
@@ -79,9 +80,7 @@ class Engine(Client):
         deployment: str | None = None,
         now: Callable[[], int] = wall_clock_us,
     ) -> None:
-        super().__init__(
-            database, codec=codec, max_payload_bytes=max_payload_bytes, synchronous=synchronous, now=now
-        )
+        super().__init__(database, codec=codec, max_payload_bytes=max_payload_bytes, synchronous=synchronous, now=now)
         self._creates = True
         self.registry = Registry(workflows, strict)
         self.hot = hot

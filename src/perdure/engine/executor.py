@@ -1,8 +1,8 @@
 """Running attempts: on the loop, in threads, in processes, as programs, or inside the runner's own transaction.
 
 1. Every attempt that `start` takes is answered by exactly one `AttemptDone` (or `TransactionDue`), from any thread.
-2. An attempt that is abandoned or timed out is cancelled where that can be done: a coroutine and a program are, a thread or a process is
-   asked (`attempt.cancelled`) and its outcome ignored.
+2. An attempt that is abandoned or timed out is cancelled where that can be done: a coroutine and a program are, a
+   thread or a process is asked (`attempt.cancelled`) and its outcome ignored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
 
 from perdure.activity import ActivityOptions, attempt_var
 from perdure.codec.payload import Payloads
@@ -194,7 +193,9 @@ class Executor:
     def _arm_start_limit(self, attempt: Attempt, options: ActivityOptions) -> None:
         if options.start_timeout_s is not None and attempt.number == 1:
             left = options.start_timeout_s - (self.now() - attempt.scheduled_at) / 1e6
-            attempt.alarms.append(self.loop.call_later(max(left, 0), self._time_out, attempt, attempt.number, "start_timeout_s"))
+            attempt.alarms.append(
+                self.loop.call_later(max(left, 0), self._time_out, attempt, attempt.number, "start_timeout_s")
+            )
 
     def _arm(self, attempt: Attempt, options: ActivityOptions) -> None:
         """Set the alarms of an attempt that has started. On the loop's thread."""

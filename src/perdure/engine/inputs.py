@@ -26,8 +26,8 @@ class Start:
 
 @dataclass(slots=True)
 class Begin:
-    """Run a pending execution's first code; or look at one again that was running or blocked when the runner started, or that was
-    reopened after it had failed."""
+    """Run a pending execution's first code; or look at one again that was running or blocked when the runner
+    started, or that was reopened after it had failed."""
 
     row: ExecutionRow
     reopened: bool = False

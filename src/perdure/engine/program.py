@@ -1,7 +1,8 @@
-"""Running an external program as an activity: a JSON object on its standard input, the JSON result on its standard output.
+"""Running an external program as an activity: a JSON object on its standard input, the JSON result on its standard
+output.
 
-Its standard error is a log: each line goes to the logger `perdure.activity`, the last 8 KiB into the history. The program finds
-`PERDURE_EXECUTION_ID`, `PERDURE_ATTEMPT` and `PERDURE_IDEMPOTENCY_KEY` in its environment.
+Its standard error is a log: each line goes to the logger `perdure.activity`, the last 8 KiB into the history. The
+program finds `PERDURE_EXECUTION_ID`, `PERDURE_ATTEMPT` and `PERDURE_IDEMPOTENCY_KEY` in its environment.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ KILL_AFTER_S = 5.0
 
 
 async def run(attempt: Attempt) -> tuple[str, str]:
-    """Run the attempt's program to its end; give its output and its log. Raises `ExecFailed` for a status other than 0."""
+    """Run the attempt's program to its end; give its output and its log. Raises `ExecFailed` for a status other
+    than 0."""
     command = attempt.activity_def.defaults.command
     environment = {
         **os.environ,

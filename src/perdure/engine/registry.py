@@ -14,10 +14,12 @@ AnyWorkflow = Workflow[..., Any, Any]
 
 
 class Registry:
-    """Workflows by name. Children that the given ones call are found through their code, so that naming the parent is enough.
+    """Workflows by name. Children that the given ones call are found through their code, so that naming the parent
+    is enough.
 
-    `workflows` may hold workflows and modules (every workflow in it). Raises `ValueError` when two share a name, `InvalidValue` when a
-    parameter or result cannot be written as JSON, and in strict mode `NonDeterminismError` for code that is not deterministic.
+    `workflows` may hold workflows and modules (every workflow in it). Raises `ValueError` when two share a name,
+    `InvalidValue` when a parameter or result cannot be written as JSON, and in strict mode `NonDeterminismError`
+    for code that is not deterministic.
     """
 
     def __init__(self, workflows: Iterable[AnyWorkflow | ModuleType], strict: bool = False) -> None:

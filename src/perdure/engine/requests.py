@@ -92,7 +92,9 @@ class Requests:
         live = self.runner.live(item.row)
         if live is None:
             if item.what in ("complete", "fail"):
-                raise StaleToken(f"execution {item.row.id} has ended", hint="nothing waits for this completion any more")
+                raise StaleToken(
+                    f"execution {item.row.id} has ended", hint="nothing waits for this completion any more"
+                )
             raise ExecutionClosed(f"execution {item.row.id} has ended", hint="it takes no more requests")
         match item.what:
             case "cancel":
@@ -191,7 +193,9 @@ class Requests:
         row = self.runner.find(item.row.id)
         if row is None or row.status is not Status.FAILED or row.id in self.runner.work.closed:
             status = row.status if row is not None else "unknown"
-            raise PerdureError(f"execution {item.row.id} is {status}, not failed", hint="only a failed one can be retried")
+            raise PerdureError(
+                f"execution {item.row.id} is {status}, not failed", hint="only a failed one can be retried"
+            )
         self._reopen(row)
 
     def _reopen(self, row: ExecutionRow) -> None:
@@ -209,7 +213,9 @@ class Requests:
         runner.work.batch.statuses[row] = None
         for child in runner.store.children(row.num):
             failed_here = point.kind is Kind.CHILD_FAILED and child.parent_seq == point.ref
-            stopped = child.status is Status.CANCELLED and child.ended_at is not None and child.ended_at >= history[-1].at
+            stopped = (
+                child.status is Status.CANCELLED and child.ended_at is not None and child.ended_at >= history[-1].at
+            )
             if (failed_here and child.status is Status.FAILED) or stopped:
                 self._reopen(child)
         runner.work.later.append(Begin(row, reopened=True))
@@ -222,5 +228,3 @@ def _turning_point(history: list[Event], status: Status) -> Event:
         return next(event for event in events if event.kind is Kind.CANCEL_REQUESTED)
     closing = next(event for event in reversed(events) if event.kind in CLOSING)
     return next(event for event in reversed(events) if event.seq < closing.seq and event.kind in INPUTS)
-
-

@@ -1,11 +1,14 @@
 """The runner: the one writer that advances the executions of a file.
 
-1. Inputs are handled in order. Each is one event, applied to its execution's code; the commands that come back are carried out.
+1. Inputs are handled in order. Each is one event, applied to its execution's code; the commands that come back are
+   carried out.
 2. A batch of inputs is one transaction. What executions tell each other (a child's end, a signal) is in the same one.
-3. Effects (starting an attempt, answering a caller) happen after the commit of the events that led to them, never before.
-4. When a commit fails, memory that ran ahead is dropped and built again from the log; outcomes of attempts are kept and handled again.
-5. `pump` may run on the loop's thread or, while user code blocks that, on the watchdog's; a mutex keeps them apart. Code of `def`
-   workflows belongs to the loop's thread and waits for it.
+3. Effects (starting an attempt, answering a caller) happen after the commit of the events that led to them, never
+   before.
+4. When a commit fails, memory that ran ahead is dropped and built again from the log; outcomes of attempts are kept
+   and handled again.
+5. `pump` may run on the loop's thread or, while user code blocks that, on the watchdog's; a mutex keeps them apart.
+   Code of `def` workflows belongs to the loop's thread and waits for it.
 
     inputs ──▶ handle ──▶ Work(batch, effects) ──▶ store.commit ──▶ effects
        ▲                                              │ failed
@@ -30,7 +33,15 @@ from perdure.engine.outcomes import Outcomes
 from perdure.engine.registry import Registry
 from perdure.engine.requests import Requests
 from perdure.engine.work import Work
-from perdure.errors import EngineClosed, ExecutionClosed, InternalError, NonDeterminismError, PerdureError, StoreError, UnknownWorkflow
+from perdure.errors import (
+    EngineClosed,
+    ExecutionClosed,
+    InternalError,
+    NonDeterminismError,
+    PerdureError,
+    StoreError,
+    UnknownWorkflow,
+)
 from perdure.events import Event, Kind
 from perdure.replay import Run
 from perdure.store import ExecutionRow, Parked, Purpose, Store, TimerRow
@@ -44,7 +55,8 @@ FAULT_WAIT_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
 
 class Runner:
-    """See the module. `now` gives microseconds since 1970; `start` and `stop` let attempts run; `on_closed` hears of ends."""
+    """See the module. `now` gives microseconds since 1970; `start` and `stop` let attempts run; `on_closed` hears
+    of ends."""
 
     def __init__(
         self,
@@ -124,7 +136,8 @@ class Runner:
         self.wake()
 
     def tick(self) -> None:
-        """Look for what a lost ring or a jump of the clock may have left undone. Called now and then on the loop's thread."""
+        """Look for what a lost ring or a jump of the clock may have left undone. Called now and then on the loop's
+        thread."""
         version = self.store.changed()
         if version != self._version or self.beats:
             self._version = version
@@ -138,7 +151,8 @@ class Runner:
         self.beats[attempt] = None
 
     async def finish(self) -> None:
-        """Handle what is left, until nothing is, then close. A fault ends the waiting: the next runner does the rest."""
+        """Handle what is left, until nothing is, then close. A fault ends the waiting: the next runner does the
+        rest."""
         for _ in range(10_000):
             if not (self.inputs or self._scheduled) or self.faults or self.closed:
                 break
@@ -345,7 +359,9 @@ class Runner:
         live = self.live(item.row)
         if live is None:
             self._taken(item)
-            self.work.reply(item.reply, ExecutionClosed(f"execution {item.row.id} has ended", hint="it takes no more input"))
+            self.work.reply(
+                item.reply, ExecutionClosed(f"execution {item.row.id} has ended", hint="it takes no more input")
+            )
             return
         if live.held:
             self.park(live, item)
@@ -471,7 +487,9 @@ class Runner:
                 return
         self.settle(live)
 
-    def advance(self, live: Live, kind: Kind, ref: int | None = None, name: str | None = None, data: str | None = None) -> None:
+    def advance(
+        self, live: Live, kind: Kind, ref: int | None = None, name: str | None = None, data: str | None = None
+    ) -> None:
         """Append one input to an execution's log, run its code on it, and carry out what the code asks for."""
         run = live.run
         if run is None:
@@ -488,7 +506,9 @@ class Runner:
             return
         self.settle(live)
 
-    def note(self, live: Live, kind: Kind, ref: int | None = None, name: str | None = None, data: str | None = None) -> None:
+    def note(
+        self, live: Live, kind: Kind, ref: int | None = None, name: str | None = None, data: str | None = None
+    ) -> None:
         """Append a note to an execution's log; its code does not see it."""
         assert live.run is not None
         live.last_at = max(self.now, live.last_at)

@@ -1,8 +1,8 @@
 """Keeps the engine going while user code blocks the event loop, and says whose code it is.
 
-A thread asks the loop for a sign of life. When it does not answer, the thread names the activity that stands on the loop in a warning,
-and drives the runner in the loop's place: timers fire, results of threads are taken, commits happen. What belongs to the loop (coroutines
-of activities, `def` workflows) waits until it is back.
+A thread asks the loop for a sign of life. When it does not answer, the thread names the activity that stands on the
+loop in a warning, and drives the runner in the loop's place: timers fire, results of threads are taken, commits
+happen. What belongs to the loop (coroutines of activities, `def` workflows) waits until it is back.
 """
 
 from __future__ import annotations

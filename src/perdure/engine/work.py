@@ -16,7 +16,18 @@ from perdure.store import Batch, ExecutionRow
 class Work:
     """See the module."""
 
-    __slots__ = ("batch", "closed", "internal", "later", "replies", "starts", "stops", "taken", "timers_fired", "touched")
+    __slots__ = (
+        "batch",
+        "closed",
+        "internal",
+        "later",
+        "replies",
+        "starts",
+        "stops",
+        "taken",
+        "timers_fired",
+        "touched",
+    )
 
     def __init__(self) -> None:
         self.batch = Batch()

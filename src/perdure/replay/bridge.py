@@ -1,7 +1,7 @@
 """The greenlet bridge: a `def` workflow waits by switching away, and holds no thread while it does.
 
-The function runs in a greenlet; when it needs a result it hands the awaitable to `drive`, a coroutine on the workflow's own loop,
-which awaits it and switches back with what came.
+The function runs in a greenlet; when it needs a result it hands the awaitable to `drive`, a coroutine on the
+workflow's own loop, which awaits it and switches back with what came.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a durable call returns inside a workflow: an awaitable that is also a handle.
 
-A `Call` is an asyncio future of the workflow's own loop, so `await`, `gather`, `wait` and `shield` take it as it is. Its hash is the
-order in which it was made, so that sets of calls iterate the same way in every process.
+A `Call` is an asyncio future of the workflow's own loop, so `await`, `gather`, `wait` and `shield` take it as it
+is. Its hash is the order in which it was made, so that sets of calls iterate the same way in every process.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class Call(asyncio.Future[R], Generic[R]):
         return self is other
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Cancel it. An activity's call ends at once and the activity is told; a child's ends when the child has ended."""
+        """Cancel it. An activity's call ends at once and the activity is told; a child's ends when the child has
+        ended."""
         if self.done():
             return False
         if self.on_cancel is not None and not self.on_cancel(self):

@@ -1,7 +1,8 @@
 """The deterministic event loop that one execution's code runs on.
 
-It runs ready callbacks first in, first out, until nothing is ready; time stands still meanwhile. A timer is a durable command; it
-fires when its event arrives. What cannot be durable (sockets, subprocesses, threads) raises an error that names the activity way.
+It runs ready callbacks first in, first out, until nothing is ready; time stands still meanwhile. A timer is a
+durable command; it fires when its event arrives. What cannot be durable (sockets, subprocesses, threads) raises an
+error that names the activity way.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ class Handle(asyncio.Handle):
     __slots__ = ()
 
     def __init__(
-        self, callback: Callable[..., Any], args: tuple[Any, ...], loop: WorkflowLoop, context: contextvars.Context | None
+        self,
+        callback: Callable[..., Any],
+        args: tuple[Any, ...],
+        loop: WorkflowLoop,
+        context: contextvars.Context | None,
     ) -> None:
         self._context = contextvars.copy_context() if context is None else context
         self._loop = loop

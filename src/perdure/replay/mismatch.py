@@ -88,7 +88,9 @@ def _user_line() -> str:
     return ""
 
 
-_LIBRARY = tuple(f"asyncio/{name}.py" for name in ("tasks", "timeouts", "taskgroups", "locks", "queues", "events", "threads"))
+_LIBRARY = tuple(
+    f"asyncio/{name}.py" for name in ("tasks", "timeouts", "taskgroups", "locks", "queues", "events", "threads")
+)
 
 
 def _waiting_line(run: Run) -> str:

@@ -1,8 +1,9 @@
 """The one place where perdure touches asyncio itself.
 
-`asyncio.as_completed` puts its awaitables into a set before it makes tasks of them, so bare coroutines would start in the
-order of their memory addresses. The functions of `asyncio.tasks` look `set` up in their module first; a `set` there which makes
-tasks of coroutines in the order given, on a workflow's loop only, keeps them all deterministic. Everywhere else it is the builtin.
+`asyncio.as_completed` puts its awaitables into a set before it makes tasks of them, so bare coroutines would start
+in the order of their memory addresses. The functions of `asyncio.tasks` look `set` up in their module first; a
+`set` there which makes tasks of coroutines in the order given, on a workflow's loop only, keeps them all
+deterministic. Everywhere else it is the builtin.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """One execution's deterministic state: inputs in, commands out.
 
 1. A run is a function of its code and its inputs: no clock, no I/O, no randomness but its own seeded generator.
-2. `apply` takes one input, runs the code until nothing is ready, and gives the commands that it led to, in order, each with the
-   next `seq`. So the log reads input, commands, input, commands…, however the inputs were batched.
-3. With `recorded` (replay) each command is compared with the recorded one as it is made, in the user's own frame; the first
-   difference is a `NonDeterminismError`, raised from `apply` whatever the code did with it.
+2. `apply` takes one input, runs the code until nothing is ready, and gives the commands that it led to, in order,
+   each with the next `seq`. So the log reads input, commands, input, commands…, however the inputs were batched.
+3. With `recorded` (replay) each command is compared with the recorded one as it is made, in the user's own frame;
+   the first difference is a `NonDeterminismError`, raised from `apply` whatever the code did with it.
 4. After a closing command, or once evicted, a run does nothing durable any more.
 
             STARTED              the code returns, raises or is cancelled,
@@ -271,7 +271,9 @@ class Run:
 
     # --- commands ---------------------------------------------------------------------------------------------------
 
-    def _emit(self, kind: Kind, name: str | None = None, data: str | None = None, ref: int | None = None, target: Any = None) -> int:
+    def _emit(
+        self, kind: Kind, name: str | None = None, data: str | None = None, ref: int | None = None, target: Any = None
+    ) -> int:
         """Record one command and give its seq; in replay, compare it with the recorded one instead."""
         if self.dead:
             raise Evicted
@@ -300,7 +302,9 @@ class Run:
                 hint="store it elsewhere and pass a reference, or raise max_payload_bytes",
             )
 
-    def start_activity(self, activity: Activity[..., Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
+    def start_activity(
+        self, activity: Activity[..., Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Call[Any]:
         data = activity.arguments.encode(args, kwargs)
         seq = self._emit(Kind.ACTIVITY_SCHEDULED, activity.name, data, None, activity)
         call = self.open[seq] = Call(self, activity, seq, data, activity.returns.decode, self._cancel_activity)
@@ -312,7 +316,9 @@ class Run:
             self._emit(Kind.ACTIVITY_CANCELLED, ref=call.seq)
         return True
 
-    def start_child(self, workflow: Workflow[..., Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
+    def start_child(
+        self, workflow: Workflow[..., Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Call[Any]:
         data = workflow.arguments.check(args, kwargs)
         prefix = self.execution_id if self.number == 1 else f"{self.execution_id}:{self.number}"
         child_id = workflow.id or f"{prefix}/{workflow.name}-{self.seq + 1}"
@@ -432,5 +438,5 @@ def _abandon(task: asyncio.Task[Any]) -> None:
     coroutine = task.get_coro()
     try:
         coroutine.close()  # type: ignore[union-attr]
-    except BaseException:  # noqa: S110  # whatever its cleanup raises has nowhere to go: the log decides, not memory
+    except BaseException:  # whatever its cleanup raises has nowhere to go: the log decides, not memory
         pass

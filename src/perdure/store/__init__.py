@@ -1,7 +1,7 @@
 """Stores: where executions, their events and everything derived from them are kept.
 
-`protocol.py` says what any store does, `batch.py` what one transaction writes, `rows.py` what comes back. `sqlite/` is the store of one
-file. Backends never import each other; SQL is nowhere else.
+`protocol.py` says what any store does, `batch.py` what one transaction writes, `rows.py` what comes back. `sqlite/`
+is the store of one file. Backends never import each other; SQL is nowhere else.
 """
 
 from __future__ import annotations

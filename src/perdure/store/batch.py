@@ -20,7 +20,8 @@ class Parked(NamedTuple):
 
 
 class Batch:
-    """One transaction's writes. Rows are named by object, since new ones get their `num` only inside the transaction."""
+    """One transaction's writes. Rows are named by object, since new ones get their `num` only inside the
+    transaction."""
 
     __slots__ = (
         "events", "executions", "heartbeats", "heartbeats_done", "inbox_done", "parked", "state", "statuses",

@@ -1,8 +1,9 @@
 """What any store does. The conformance suite (`tests/conformance`) runs against this protocol.
 
-1. All verbs are synchronous. Writes come from one runner at a time, in `commit`; requests of other processes come through `request` and
-   `create`. Reads see committed data only and never wait for a writer.
-2. `commit` writes a batch whole or not at all, and refuses with `StaleRunner` once another process has become the runner.
+1. All verbs are synchronous. Writes come from one runner at a time, in `commit`; requests of other processes come
+   through `request` and `create`. Reads see committed data only and never wait for a writer.
+2. `commit` writes a batch whole or not at all, and refuses with `StaleRunner` once another process has become the
+   runner.
 3. Events come back in `seq` order, as they were appended.
 """
 
@@ -38,7 +39,8 @@ class Transaction(Protocol):
     """What a transactional activity writes through: the runner's own open transaction on the same store."""
 
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement with parameters and give its rows. Transaction control and perdure's own tables are refused."""
+        """Run one statement with parameters and give its rows. Transaction control and perdure's own tables are
+        refused."""
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any] | Mapping[str, Any]]) -> None:
         """Run one statement once per set of parameters."""
@@ -83,7 +85,8 @@ class Store(Protocol):
     # --- anyone's ---------------------------------------------------------------------------------------------------
 
     def create(self, created: list[tuple[ExecutionRow, list[Event]]]) -> None:
-        """Insert pending executions, each with its first events, all or none. Raises `ExecutionExists` when an (id, run) is taken."""
+        """Insert pending executions, each with its first events, all or none. Raises `ExecutionExists` when an (id,
+        run) is taken."""
 
     def request(self, requests: list[Parked]) -> None:
         """Put requests for the runner into the inbox."""
@@ -121,7 +124,8 @@ class Store(Protocol):
     def expired(
         self, statuses: tuple[Status, ...], ended_before: int | None, keep: int | None, limit: int
     ) -> list[tuple[int, str]]:
-        """Give (num, id) of closed executions that retention may delete, oldest first. One whose parent is open is kept."""
+        """Give (num, id) of closed executions that retention may delete, oldest first. One whose parent is open is
+        kept."""
 
     def delete(self, nums: list[int]) -> int:
         """Delete closed executions whole, in one transaction; give how many."""

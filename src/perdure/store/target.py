@@ -8,16 +8,21 @@ from perdure.errors import StoreError
 
 
 def database_path(target: str | Path) -> Path:
-    """Give the path of `shop.db`, `sqlite:shop.db` or `sqlite:///abs/shop.db`. Raises `StoreError` for what is not a SQLite file."""
+    """Give the path of `shop.db`, `sqlite:shop.db` or `sqlite:///abs/shop.db`. Raises `StoreError` for what is not
+    a SQLite file."""
     text = str(target)
     if text.startswith("sqlite:"):
         text = text.removeprefix("sqlite:")
         text = text[2:] if text.startswith("///") else text
     elif "://" in text:
         scheme = text.partition("://")[0]
-        raise StoreError(f"{scheme}:// is not a store that this version knows", hint="name a SQLite file, such as shop.db")
+        raise StoreError(
+            f"{scheme}:// is not a store that this version knows", hint="name a SQLite file, such as shop.db"
+        )
     if text in ("", ":memory:"):
-        raise StoreError(f"{text or 'an empty name'!r} is not a file", hint="state must outlive the process: name a file")
+        raise StoreError(
+            f"{text or 'an empty name'!r} is not a file", hint="state must outlive the process: name a file"
+        )
     path = Path(text)
     if path.is_dir():
         raise StoreError(f"{path} is a folder", hint="name a file in it, such as shop.db")

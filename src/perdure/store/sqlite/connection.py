@@ -1,7 +1,7 @@
 """Opening the file, and what its errors mean.
 
-Every connection of ours is in WAL mode and waits for other writers. `full` durability syncs each commit to the disk; `normal` syncs at
-checkpoints only: a power cut can lose the newest commits, a crash of the process cannot.
+Every connection of ours is in WAL mode and waits for other writers. `full` durability syncs each commit to the
+disk; `normal` syncs at checkpoints only: a power cut can lose the newest commits, a crash of the process cannot.
 """
 
 from __future__ import annotations
@@ -72,13 +72,19 @@ def translate(path: Path, error: apsw.Error) -> StoreError:
                 hint="look for a long transaction in another program that has this file open",
             )
         case apsw.FullError():
-            return StoreFull(f"{path}: no room on the disk", hint="free space; perdure goes on by itself when there is room")
+            return StoreFull(
+                f"{path}: no room on the disk", hint="free space; perdure goes on by itself when there is room"
+            )
         case apsw.NotADBError():
             return NotOurFile(f"{path} is not a SQLite database", hint="name another file; this one was left as it is")
         case apsw.CantOpenError():
-            return StoreError(f"{path} cannot be opened: {error}", hint="check that its folder exists and may be written to")
+            return StoreError(
+                f"{path} cannot be opened: {error}", hint="check that its folder exists and may be written to"
+            )
         case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.AuthError():
-            return StoreError(f"{path} may not be written to: {error}", hint="check the permissions of the file and its folder")
+            return StoreError(
+                f"{path} may not be written to: {error}", hint="check the permissions of the file and its folder"
+            )
         case apsw.CorruptError():
             return StoreError(f"{path} is damaged: {error}", hint="run `perdure doctor` on a copy, or restore a backup")
         case _:

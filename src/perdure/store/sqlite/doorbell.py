@@ -1,8 +1,8 @@
 """Waking other processes that have the same file open, without polling it.
 
-Each listener makes a named pipe in `<file>-wake/`, `runner-…` or `client-…`. Ringing writes one byte to each pipe of a role; the byte says
-nothing but "look". A pipe without a reader belongs to a dead process and is removed. Losing a ring is harmless: everyone looks now and
-then anyway.
+Each listener makes a named pipe in `<file>-wake/`, `runner-…` or `client-…`. Ringing writes one byte to each pipe
+of a role; the byte says nothing but "look". A pipe without a reader belongs to a dead process and is removed.
+Losing a ring is harmless: everyone looks now and then anyway.
 """
 
 from __future__ import annotations

@@ -19,7 +19,9 @@ class Listing:
 
     def list(self, filter: Filter) -> list[ExecutionInfo]:
         where, values = self._conditions(filter)
-        rows = self.reader.rows("describe", (*values, filter.limit), where=" AND ".join(where) or "1", order="x.num DESC")
+        rows = self.reader.rows(
+            "describe", (*values, filter.limit), where=" AND ".join(where) or "1", order="x.num DESC"
+        )
         return [self._info(row) for row in rows]
 
     def describe(self, id: str, run: int | None = None) -> ExecutionInfo | None:
@@ -94,5 +96,3 @@ class Listing:
         seq, kind, at, ref, name, data, blob = row
         text = self.reader.load(data, blob)
         return HistoryEvent(seq, _KIND_NAMES.get(kind, f"unknown {kind}"), instant(at), ref, name, text)
-
-

@@ -12,8 +12,9 @@ from pathlib import Path
 class RunnerLock:
     """The exclusive right to advance the executions of one file, held through `<file>-lock`.
 
-    `flock` belongs to the open file, so two engines in one process exclude each other as well. A forked child gives its copy up at
-    once, so that a child which outlives us does not keep the lock. The file's content names the holder, for people.
+    `flock` belongs to the open file, so two engines in one process exclude each other as well. A forked child gives
+    its copy up at once, so that a child which outlives us does not keep the lock. The file's content names the
+    holder, for people.
     """
 
     def __init__(self, database: Path) -> None:

@@ -29,7 +29,8 @@ class Reader:
         self._lock = threading.Lock()
 
     def rows(self, name: str, values: tuple[Any, ...] = (), **parts: str) -> list[tuple[Any, ...]]:
-        """Run a named statement and give all its rows. `parts` fill the statement's own {places}, never with user text."""
+        """Run a named statement and give all its rows. `parts` fill the statement's own {places}, never with user
+        text."""
         sql = self._sql[name]
         if parts:
             sql = sql.format(**parts)

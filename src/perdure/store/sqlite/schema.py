@@ -1,7 +1,7 @@
 """Whether a file is ours, and bringing it to today's schema.
 
-Our files carry `application_id` 0x70647572 ("pdur") and in `user_version` the number of the last migration. A migration is never edited
-once released; each runs in one transaction with its version.
+Our files carry `application_id` 0x70647572 ("pdur") and in `user_version` the number of the last migration. A
+migration is never edited once released; each runs in one transaction with its version.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def migrate(connection: apsw.Connection, path: Path) -> None:
                 _apply(connection, version)
 
 
-class connection_transaction:  # noqa: N801  # reads as a statement
+class connection_transaction:  # reads as a statement
     """Commit at the end of the block, roll back when it raises."""
 
     def __init__(self, connection: apsw.Connection) -> None:
@@ -87,6 +87,7 @@ def _apply(connection: apsw.Connection, version: int) -> None:
             [("database_id", str(uuid.uuid4())), ("runner_epoch", 0)],
         )
     connection.executemany(
-        "INSERT OR IGNORE INTO perdure_kind (code, name) VALUES (?, ?)", [(kind.value, kind.name.lower()) for kind in Kind]
+        "INSERT OR IGNORE INTO perdure_kind (code, name) VALUES (?, ?)",
+        [(kind.value, kind.name.lower()) for kind in Kind],
     )
     connection.pragma("user_version", version + 1)

@@ -28,7 +28,8 @@ def wall_clock_us() -> int:
 
 
 class SqliteStore:
-    """See `store.Store` for each verb. One writing and one reading connection; the writing one is opened when first needed."""
+    """See `store.Store` for each verb. One writing and one reading connection; the writing one is opened when first
+    needed."""
 
     def __init__(
         self,

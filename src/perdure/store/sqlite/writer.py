@@ -1,6 +1,7 @@
 """Writing: the runner's batches, and the requests of everyone else.
 
-1. A batch is one transaction, begun with IMMEDIATE. Its first statement reads the runner's epoch: a stale runner is refused.
+1. A batch is one transaction, begun with IMMEDIATE. Its first statement reads the runner's epoch: a stale runner is
+   refused.
 2. After any error the transaction is rolled back; the file is as before the batch.
 3. A transactional activity writes inside the same transaction, fenced by a savepoint and an authorizer.
 """
@@ -212,7 +213,9 @@ class Fence:
         self.closed_to_user = True
         self.refused = ""
 
-    def authorize(self, operation: int, one: str | None, two: str | None, database: str | None, trigger: str | None) -> int:
+    def authorize(
+        self, operation: int, one: str | None, two: str | None, database: str | None, trigger: str | None
+    ) -> int:
         if self.closed_to_user:
             return apsw.SQLITE_OK
         if operation in self._CONTROL:
