@@ -13,7 +13,7 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from typing import Any, Generic, Literal, NoReturn, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Generic, Literal, NoReturn, ParamSpec, Protocol, TypeVar, cast, overload
 
 import msgspec
 
@@ -86,13 +86,13 @@ class Activity(Generic[P, T, R]):
             return self.fn(*args, **kwargs)
         call = run.start_activity(self, args, kwargs)
         if self.is_async:
-            return call  # type: ignore[return-value]  # an awaitable where the signature says coroutine
+            return cast(T, call)  # an awaitable where the signature says coroutine
         if not in_greenlet():
             raise NonDeterminismError(
                 f"the `def` activity {self.name} was called without await in an `async def` workflow",
                 hint=f"write `await {self.name}.submit(…)` or `await asyncio.to_thread({self.name}, …)`",
             )
-        return call.result()  # type: ignore[return-value]  # T is R for a `def` activity
+        return cast(T, call.result())  # T is R for a `def` activity
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """Start the activity and give its `Call` without waiting. Only in a workflow."""
@@ -213,14 +213,23 @@ def _executor(fn: Callable[..., Any], executor: str | None, command: Any, transa
 class Attempt(Protocol):
     """What a running attempt can ask about itself and say to the engine; `current_attempt()` gives it."""
 
-    execution_id: str
-    activity: str
-    number: int
-    """1 for the first."""
-    idempotency_key: str
-    """The same in every attempt of this call and in no other: pass it to services that remove duplicates."""
-    token: str
-    """Completes this attempt from outside, after `finish_later()`. A secret: who has it decides the result."""
+    @property
+    def execution_id(self) -> str: ...
+
+    @property
+    def activity(self) -> str: ...
+
+    @property
+    def number(self) -> int:
+        """1 for the first."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same in every attempt of this call and in no other: pass it to services that remove duplicates."""
+
+    @property
+    def token(self) -> str:
+        """Completes this attempt from outside, after `finish_later()`. A secret: who has it decides the result."""
 
     def heartbeat(self, details: Any = None) -> None:
         """Say that the attempt is alive; `details` (JSON) are there for the next attempt if this one fails."""
@@ -231,7 +240,7 @@ class Attempt(Protocol):
 
     @property
     def cancelled(self) -> bool:
-        """Whether the attempt should stop: cancelled, timed out, or the engine is closing. For `def` activities."""
+        """Say whether the attempt should stop: cancelled, timed out, or the engine is closing. For `def` activities."""
 
     def finish_later(self) -> NoReturn:
         """End the function but leave the attempt open until `client.complete(token, value)` or `client.fail(token,

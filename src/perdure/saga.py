@@ -14,7 +14,9 @@ class _Submits(Protocol):
     """An activity or a workflow."""
 
     name: str
-    submit: Callable[..., Any]
+
+    @property
+    def submit(self) -> Callable[..., Any]: ...
 
 
 class Saga:

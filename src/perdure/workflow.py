@@ -144,7 +144,13 @@ class Signal(Generic[T]):
     `approved.receive().result()`).
     """
 
-    def __init__(self, name: str, type: type[T] | Any = Any) -> None:
+    @overload
+    def __init__(self: Signal[Any], name: str) -> None: ...
+    @overload
+    def __init__(self, name: str, type: type[T]) -> None: ...
+    @overload
+    def __init__(self: Signal[Any], name: str, type: object) -> None: ...
+    def __init__(self, name: str, type: Any = Any) -> None:
         self.name = name
         self.value = Value(type, f"signal {name}")
 

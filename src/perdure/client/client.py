@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -164,7 +164,7 @@ class Client:
         self.payloads.check_size(data)
         if timeout_s is not None and not timeout_s > 0:
             raise ValueError(f"timeout_s must be more than 0 seconds, not {timeout_s!r}")
-        if id is not None and (not isinstance(id, str) or not 0 < len(id) <= 500 or "\x00" in id):
+        if id is not None and (not isinstance(id, str) or not 0 < len(id) <= 500 or "\x00" in id):  # type: ignore[redundant-expr]
             raise InvalidValue(f"an execution id is a string of 1 to 500 characters, not {id!r}")
         gateway = self._opened(self._gateway)
         timeout_us = None if timeout_s is None else round(timeout_s * 1e6)
@@ -275,7 +275,7 @@ class Client:
         gateway = self._opened(self._gateway)
         await gateway.request(await self._row(id), what, name, data)
 
-    async def _events(self, id: str, run: int | None, after: int) -> list[HistoryEvent]:
+    async def _events(self, id: str, run: int | None, after: int) -> Sequence[HistoryEvent]:
         events = self.store.events(id, run, after, PAGE)
         if not events and after == 0:
             raise _not_found(id)

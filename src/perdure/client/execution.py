@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import msgspec
 
@@ -54,7 +54,11 @@ class Execution(Generic[R]):
             return cast(R, self.workflow.returns.decode(data))
         return cast(R, msgspec.json.decode(data))
 
-    async def signal(self, signal: Signal[T] | str, value: T | Any = None) -> None:
+    @overload
+    async def signal(self, signal: Signal[T], value: T) -> None: ...
+    @overload
+    async def signal(self, signal: str, value: Any = None) -> None: ...
+    async def signal(self, signal: Signal[Any] | str, value: Any = None) -> None:
         """Send a value; returns once it is durable. Raises `InvalidValue`, `ExecutionNotFound` or `ExecutionClosed`."""
         if isinstance(signal, Signal):
             await self.client._signal(self.id, signal.name, signal.value.check(value))

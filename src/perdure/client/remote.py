@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from perdure.conflict import next_run
@@ -17,6 +18,17 @@ Same = Callable[[ExecutionRow, str], bool]
 """Tells whether an execution's workflow and recorded input are those of a start."""
 
 
+@dataclass(slots=True)
+class PendingStart:
+    """A start that is not written yet."""
+
+    row: ExecutionRow
+    event: Event
+    conflict: Conflict
+    same: Same
+    future: asyncio.Future[ExecutionRow]
+
+
 class Remote:
     """Collects what this process asks for in one turn of its loop, and writes it in one transaction."""
 
@@ -27,7 +39,7 @@ class Remote:
         self.store = store
         self.ring = ring
         self.now = now
-        self._starts: list[tuple[ExecutionRow, list[Event], Conflict, Same, asyncio.Future[ExecutionRow]]] = []
+        self._starts: list[PendingStart] = []
         self._requests: list[tuple[Parked, asyncio.Future[None]]] = []
         self._scheduled = False
 
@@ -37,7 +49,8 @@ class Remote:
         now = self.now()
         row = ExecutionRow(id, workflow, now, deadline_at=None if timeout_us is None else now + timeout_us)
         future: asyncio.Future[ExecutionRow] = self.loop.create_future()
-        self._starts.append((row, [Event(1, Kind.STARTED, now, None, workflow, data)], conflict, same, future))
+        event = Event(1, Kind.STARTED, now, None, workflow, data)
+        self._starts.append(PendingStart(row, event, conflict, same, future))
         self._schedule()
         return future
 
@@ -62,55 +75,50 @@ class Remote:
             self._request(requests)
         self.ring()
 
-    def _create(self, starts: list[Any]) -> None:
-        fresh = []
+    def _create(self, starts: list[PendingStart]) -> None:
+        fresh: list[PendingStart] = []
+        again: list[PendingStart] = []
         ids: set[str] = set()
-        for row, events, conflict, same, future in starts:
-            if row.id in ids:  # twice in one turn: the second meets the first in the file
-                self._create_one(row, events, conflict, same, future, fresh)
+        for start in starts:
+            if start.row.id in ids:  # twice in one turn: the second is to meet the first in the file
+                again.append(start)
                 continue
-            ids.add(row.id)
-            if self._decide(row, conflict, same, future):
-                fresh.append((row, events, conflict, same, future))
+            ids.add(start.row.id)
+            if self._decide(start):
+                fresh.append(start)
+        self._write(fresh)
+        if again:
+            self._create(again)
+
+    def _write(self, fresh: list[PendingStart]) -> None:
+        """Insert new executions in one transaction; one by one when another process was faster with some of them."""
+        if not fresh:
+            return
         try:
-            if fresh:
-                self.store.create([(row, events) for row, events, _, _, _ in fresh])
-        except ExecutionExists:  # another process was faster with one of them
-            for item in fresh:
-                self._create_one(*item, [])
+            self.store.create([(start.row, [start.event]) for start in fresh])
+        except ExecutionExists:
+            for start in fresh:
+                if self._decide(start):
+                    self._write([start])
         except PerdureError as error:
-            for *_, future in fresh:
-                _set(future, error)
+            for start in fresh:
+                _set(start.future, error)
         else:
-            for row, _, _, _, future in fresh:
-                _set(future, row)
+            for start in fresh:
+                _set(start.future, start.row)
 
-    def _create_one(
-        self, row: ExecutionRow, events: list[Event], conflict: Conflict, same: Same, future: Any, before: list[Any]
-    ) -> None:
-        try:
-            if before:
-                self.store.create([(other, first) for other, first, _, _, _ in before])
-                for other, _, _, _, waiting in before:
-                    _set(waiting, other)
-                before.clear()
-            if self._decide(row, conflict, same, future):
-                self.store.create([(row, events)])
-                _set(future, row)
-        except PerdureError as error:
-            _set(future, error)
-
-    def _decide(self, row: ExecutionRow, conflict: Conflict, same: Same, future: Any) -> bool:
-        """Say whether `row` is to be created; otherwise the future is answered."""
+    def _decide(self, start: PendingStart) -> bool:
+        """Say whether the row is to be created; otherwise the future is answered."""
+        row = start.row
         try:
             existing = self.store.find(row.id)
-            alike = existing is not None and same(existing, self.store.first_input(existing.num) or "{}")
-            number = next_run(existing, alike, row.id, conflict)
+            alike = existing is not None and start.same(existing, self.store.first_input(existing.num) or "{}")
+            number = next_run(existing, alike, row.id, start.conflict)
         except PerdureError as error:
-            _set(future, error)
+            _set(start.future, error)
             return False
         if number is None:
-            _set(future, existing)
+            _set(start.future, existing)
             return False
         row.run = number
         return True

@@ -106,7 +106,7 @@ class Commands:
             due_at = attempt.scheduled_at + round(limit * 1e6)
             batch.cancel_timer(live.row, due_at, attempt.seq, Purpose.ACTIVITY_TIMEOUT)
         if attempt.details is not None or attempt.last is not None:
-            self.runner.beats.pop(attempt, None)
+            self.runner.arrivals.beats.pop(attempt, None)
             batch.heartbeats_done.append((live.row.num, attempt.seq))
 
     # --- children and other executions -------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class Commands:
         if call is None:
             return
         workflow = call.target
-        existing = runner.find(child.id)
+        existing = runner.memory.find(child.id)
         if existing is not None:
             error = ExecutionExists(f"execution {child.id} exists already", hint="give the child another id")
             runner.work.internal.append(Deliver(live.row, Kind.CHILD_FAILED, event.seq, None, encode_failure(error)))
@@ -134,7 +134,7 @@ class Commands:
             deadline_at=None if workflow.timeout_s is None else runner.now + round(workflow.timeout_s * 1e6),
             deployment=runner.deployment,
         )
-        runner.add(row, [Event(1, Kind.STARTED, runner.now, None, workflow.name, bytes(child.args).decode())])
+        runner.memory.add(row, [Event(1, Kind.STARTED, runner.now, None, workflow.name, bytes(child.args).decode())])
         runner.inputs.append(Begin(row))
 
     def _cancel_child(self, live: Live, seq: int) -> None:
@@ -144,14 +144,14 @@ class Commands:
             self._cancel(call.execution_id, f"cancelled by its parent {live.row.id}")
 
     def _cancel(self, id: str, reason: str) -> None:
-        row = self.runner.find(id)
+        row = self.runner.memory.find(id)
         if row is not None and not row.status.closed:
             data = msgspec.json.encode(reason).decode()
             self.runner.work.internal.append(Deliver(row, Kind.CANCEL_REQUESTED, None, None, data))
 
     def _send(self, live: Live, event: Event) -> None:
         sent = msgspec.json.decode(event.data or "", type=Sent)
-        row = self.runner.find(sent.to)
+        row = self.runner.memory.find(sent.to)
         if row is None or row.status.closed:
             self.runner.note_lost_signal(live, event.name or "", sent.to)
             return
@@ -201,7 +201,7 @@ class Commands:
         events.append(Event(len(events) + 1, Kind.STARTED, runner.now, None, old.workflow, event.data))
         state_rows = dict(run.state)
         runner.work.closed.pop(old.id, None)
-        runner.add(row, events)
+        runner.memory.add(row, events)
         for key, text in state_rows.items():
             runner.work.batch.state[(row, key)] = text
         runner.inputs.append(Begin(row))

@@ -188,8 +188,7 @@ class Engine(Client):
 
         def rung() -> None:
             bell.answer()
-            runner.look = True
-            runner.wake()
+            runner.rung()
 
         if fd is not None:
             loop.add_reader(fd, rung)
@@ -248,10 +247,10 @@ class Engine(Client):
     # --- for handles ------------------------------------------------------------------------------------------------
 
     def _certainly_open(self, id: str) -> bool:
-        return self._runner is not None and id in self._runner.lives
+        return self._runner is not None and id in self._runner.memory.lives
 
     async def _row(self, id: str) -> ExecutionRow:
-        live = self._runner.lives.get(id) if self._runner is not None else None
+        live = self._runner.memory.lives.get(id) if self._runner is not None else None
         return live.row if live is not None else await super()._row(id)
 
 

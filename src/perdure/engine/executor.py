@@ -63,7 +63,7 @@ class Executor:
         """Take an attempt; runs it now or when a place is free. On the loop's thread."""
         options = attempt.activity_def.defaults
         if options.executor == "transaction":
-            self.submit(TransactionDue(attempt))
+            self.submit(TransactionDue(attempt, attempt.number))
             return
         self.running[attempt] = None
         attempt.on_heartbeat = self._heartbeat
@@ -252,8 +252,9 @@ class Executor:
     async def drain(self, grace_s: float) -> None:
         """Give running attempts `grace_s` seconds to end, then cancel them; each still answers, with `Stopped`."""
         deadline = time.monotonic() + grace_s
-        for attempt in list(self._queue):
-            attempt.stop = True
+        while self._queue:  # nothing new starts
+            attempt = self._queue.popleft()
+            self._done(attempt, attempt.number, Stopped())
         while self.running and time.monotonic() < deadline:
             await asyncio.sleep(min(0.02, max(deadline - time.monotonic(), 0)))
         self.stopping = True

@@ -73,6 +73,7 @@ class TransactionDue:
     """Run a transactional activity inside the batch that records its result."""
 
     attempt: Attempt
+    number: int
 
 
 Input = Start | Begin | Deliver | Request | AttemptDone | TransactionDue

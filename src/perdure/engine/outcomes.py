@@ -57,8 +57,8 @@ class Outcomes:
     def _current(self, attempt: Attempt, number: int) -> tuple[Live, Attempt] | None:
         """Find the activity that an attempt belongs to, if that still waits for this very attempt."""
         live = attempt.live
-        if self.runner.lives.get(live.row.id) is not live:  # dropped after a fault, or gone
-            loaded = self.runner.live(live.row)
+        if self.runner.memory.lives.get(live.row.id) is not live:  # dropped after a fault, or gone
+            loaded = self.runner.memory.live(live.row)
             if loaded is None:
                 return None
             live = loaded
@@ -137,6 +137,8 @@ class Outcomes:
             waiting = attempt.phase is Phase.BACKOFF and (
                 before is Status.WAITING or (attempt.retry_at or 0) > self.runner.now
             )
+            if attempt.phase is Phase.DEFERRED:
+                self._arm_total(live, attempt)
             if waiting or attempt.phase in (Phase.RUNNING, Phase.DEFERRED):
                 continue
             attempt.phase = Phase.READY
@@ -169,11 +171,14 @@ class Outcomes:
         attempt.disarm()
         note = DeferredNote(attempt.number, attempt.secret_hash or "")
         self.runner.note(live, Kind.ATTEMPT_DEFERRED, attempt.seq, None, _json(note))
+        self._arm_total(live, attempt)
+        self.runner.settle(live)
+
+    def _arm_total(self, live: Live, attempt: Attempt) -> None:
         limit = attempt.activity_def.defaults.total_timeout_s
         if limit is not None:
             due_at = attempt.scheduled_at + round(limit * 1e6)
             self.runner.work.batch.timers[(live.row, due_at, attempt.seq, Purpose.ACTIVITY_TIMEOUT)] = None
-        self.runner.settle(live)
 
     def complete(self, live: Live, seq: int, number: int, secret: str, data: str, failed: bool) -> None:
         """End an activity from outside. Raises `StaleToken`, or `InvalidValue` for a result of the wrong type."""
@@ -181,7 +186,7 @@ class Outcomes:
         if attempt is None or not attempt.owns(number, secret):
             raise StaleToken(
                 f"this token belongs to no open attempt of {live.row.id}",
-                hint="the activity was completed already, timed out, or runs in a newer attempt with a token of its own",
+                hint="the activity was completed already, timed out, or has a newer attempt with a token of its own",
             )
         if not failed:
             attempt.activity_def.returns.decode(data)
@@ -201,7 +206,7 @@ class Outcomes:
 
     def run_transaction(self, item: TransactionDue) -> None:
         """Run a transactional activity in the transaction that will hold its result."""
-        found = self._current(item.attempt, item.attempt.number)
+        found = self._current(item.attempt, item.number)
         if found is None:
             return
         live, attempt = found

@@ -49,7 +49,9 @@ async def run(attempt: Attempt) -> tuple[str, str]:
 
 
 async def _talk(attempt: Attempt, process: asyncio.subprocess.Process) -> tuple[str, str]:
-    assert process.stdin and process.stdout and process.stderr
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     log = asyncio.ensure_future(_read_log(attempt, process.stderr))
     try:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may not want its input

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
+from perdure.activity import Activity
 from perdure.errors import UnknownWorkflow
 from perdure.guard import static
 from perdure.workflow import Workflow
@@ -56,13 +57,11 @@ class Registry:
             return
         self.by_name[workflow.name] = workflow
         workflow.arguments.prepare()
-        workflow.returns.prepare()
         findings = static.inspect_function(workflow.fn)
         strict_here = strict or workflow.strict
         static.warn([f for f in findings if strict_here or f not in workflow.reported], strict_here)
-        for found in static.reachable(workflow.fn, lambda value: hasattr(type(value), "__perdure_kind__")):
+        for found in static.reachable(workflow.fn, lambda value: isinstance(value, Workflow | Activity)):
             if isinstance(found, Workflow):
                 self._add(found, strict)
-            else:
+            elif isinstance(found, Activity):
                 found.arguments.prepare()
-                found.returns.prepare()

@@ -19,7 +19,7 @@ from perdure.errors import (
 )
 from perdure.events import CLOSING, INPUTS, Event, Kind
 from perdure.replay.run import effective
-from perdure.store import ExecutionRow, Parked
+from perdure.store import ExecutionRow
 from perdure.types import Status
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Requests:
         runner = self.runner
         try:
             workflow = runner.registry.get(item.workflow)
-            existing = runner.find(item.id)
+            existing = runner.memory.find(item.id)
             run = 1
             if existing is not None:
                 recorded = self._input(existing)
@@ -60,8 +60,8 @@ class Requests:
             deployment=runner.deployment,
         )
         runner.work.closed.pop(item.id, None)
-        live = runner.add(row, [Event(1, Kind.STARTED, runner.now, None, item.workflow, item.data)])
-        runner.live(live.row)
+        live = runner.memory.add(row, [Event(1, Kind.STARTED, runner.now, None, item.workflow, item.data)])
+        runner.memory.live(live.row)
         runner.work.reply(item.reply, row)
 
     def _input(self, row: ExecutionRow) -> str | None:
@@ -89,7 +89,7 @@ class Requests:
         if item.what == "retry":
             self._retry(item)
             return
-        live = self.runner.live(item.row)
+        live = self.runner.memory.live(item.row)
         if live is None:
             if item.what in ("complete", "fail"):
                 raise StaleToken(
@@ -170,27 +170,15 @@ class Requests:
         live.row.status = Status.WAITING
         runner.work.batch.statuses[live.row] = None
         runner.run_first(live)
-        parked = [*runner.store.parked(live.row.num), *self._just_parked(live)]
-        for entry in parked:
-            kind = Kind(entry.kind) if entry.kind is not None else Kind.SIGNAL_RECEIVED
-            n = getattr(entry, "n", None)
-            if entry.what in ("signal", "event"):
-                runner.handle(Deliver(live.row, kind, entry.ref, entry.name, entry.data, n))
-        if runner.lives.get(live.row.id) is live:
+        runner.arrivals.unpark(live)
+        if runner.memory.lives.get(live.row.id) is live:
             runner.outcomes.recovered(live, Status.PAUSED)
             runner.settle(live)
-
-    def _just_parked(self, live: Live) -> list[Parked]:
-        """Take back what this very batch was about to park."""
-        batch = self.runner.work.batch
-        mine = [entry for entry in batch.parked if entry.row is live.row]
-        batch.parked = [entry for entry in batch.parked if entry.row is not live.row]
-        return mine
 
     # --- retry ------------------------------------------------------------------------------------------------------
 
     def _retry(self, item: Request) -> None:
-        row = self.runner.find(item.row.id)
+        row = self.runner.memory.find(item.row.id)
         if row is None or row.status is not Status.FAILED or row.id in self.runner.work.closed:
             status = row.status if row is not None else "unknown"
             raise PerdureError(

@@ -24,12 +24,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, assert_never
 
-from perdure.engine import loading
+from perdure.engine.arrivals import Arrivals
 from perdure.engine.attempt import Attempt, Phase
 from perdure.engine.commands import Commands
 from perdure.engine.inputs import AttemptDone, Begin, Deliver, Input, Request, Start, TransactionDue
 from perdure.engine.live import Live
-from perdure.engine.outcomes import Outcomes
+from perdure.engine.memory import Memory, Poisoned
+from perdure.engine.outcomes import Outcomes, Stopped
 from perdure.engine.registry import Registry
 from perdure.engine.requests import Requests
 from perdure.engine.work import Work
@@ -40,17 +41,14 @@ from perdure.errors import (
     NonDeterminismError,
     PerdureError,
     StoreError,
-    UnknownWorkflow,
 )
 from perdure.events import Event, Kind
-from perdure.replay import Run
-from perdure.store import ExecutionRow, Parked, Purpose, Store, TimerRow
+from perdure.store import ExecutionRow, Parked, Purpose, Store
 from perdure.types import Status
 
 logger = logging.getLogger("perdure.runner")
 
 BATCH_INPUTS = 2_000
-BATCH_TIMERS = 1_000
 FAULT_WAIT_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -83,34 +81,21 @@ class Runner:
         self.on_fault = on_fault
         self.draw = draw
         self.max_bytes = max_bytes
-        self.hot = hot
         self.deployment = deployment
         self.inputs: deque[Input] = deque()
-        self.lives: dict[str, Live] = {}
-        """Executions in memory, by id."""
-        self.idle: dict[str, Live] = {}
-        """Those of them that only wait, least recently used first: candidates for eviction."""
-        self.salvaged: dict[str, dict[int, tuple[int, Attempt]]] = {}
-        """Running attempts of executions whose memory was dropped: by id, then seq, (number, attempt)."""
-        self.beats: dict[Attempt, None] = {}
-        """Attempts whose last heartbeat is not on the disk yet."""
         self.work = Work()
         self.now = now()
-        self.next_due: int | None = store.next_due()
-        self.inbox_seen = 0
-        self.look = True
-        """Whether another process may have left something in the file."""
         self.draining = False
         self.closed = False
         self.faults = 0
         self.fault: StoreError | None = None
         self.mutex = threading.Lock()
+        self.memory = Memory(self, hot)
+        self.arrivals = Arrivals(self)
         self.commands = Commands(self)
         self.requests = Requests(self)
         self.outcomes = Outcomes(self)
-        self._version = -1
         self._scheduled = False
-        self._alarm: asyncio.TimerHandle | None = None
 
     # --- being woken ------------------------------------------------------------------------------------------------
 
@@ -138,17 +123,17 @@ class Runner:
     def tick(self) -> None:
         """Look for what a lost ring or a jump of the clock may have left undone. Called now and then on the loop's
         thread."""
-        version = self.store.changed()
-        if version != self._version or self.beats:
-            self._version = version
-            self.look = True
+        if self.arrivals.changed():
             self.wake()
-        elif self.next_due is not None and self.next_due <= self.clock():
-            self.wake()
+
+    def rung(self) -> None:
+        """Another process has left something in the file. On the loop's thread."""
+        self.arrivals.look = True
+        self.wake()
 
     def beat(self, attempt: Attempt) -> None:
         """Note a heartbeat; it is written with the next batch or tick. From any thread."""
-        self.beats[attempt] = None
+        self.arrivals.beats[attempt] = None
 
     async def finish(self) -> None:
         """Handle what is left, until nothing is, then close. A fault ends the waiting: the next runner does the
@@ -160,8 +145,7 @@ class Runner:
             await asyncio.sleep(0)
         with self.mutex:
             self.closed = True
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self.arrivals.cancel_alarm()
         for item in self.inputs:
             if isinstance(item, Start | Deliver | Request) and item.reply is not None:
                 _refuse(item.reply, EngineClosed("the engine closed before it could take this"))
@@ -169,8 +153,8 @@ class Runner:
 
     def drop_all(self) -> None:
         """Evict everything from memory."""
-        for live in list(self.lives.values()):
-            self._forget(live)
+        for live in list(self.memory.lives.values()):
+            self.memory.evict(live)
 
     def pump(self) -> None:
         """Handle what has arrived: one batch, one transaction, then its effects."""
@@ -181,70 +165,71 @@ class Runner:
             work = self._batch()
         if work is not None:
             self._let_out(work)
-        if self.inputs or self.look or (self.next_due is not None and self.next_due <= self.clock()):
-            if self.faults == 0:
-                self.wake()
-        self._set_alarm()
+        if (self.inputs or self.arrivals.waiting()) and self.faults == 0:
+            self.wake()
+        if not self.foreign:
+            self.arrivals.set_alarm(FAULT_WAIT_S[min(self.faults, len(FAULT_WAIT_S)) - 1] if self.faults else None)
 
     def _batch(self) -> Work | None:
+        """Make one batch and commit it; None when that failed."""
         self.now = self.clock()
         work = self.work = Work()
         try:
-            self._gather()
+            self.arrivals.gather()
             self._handle_all(work)
             if work.batch:
                 self.store.commit(work.batch)
         except StoreError as error:
-            self._commit_failed(work, error)
+            self._failed(work, error)
+            self.faults += 1
+            logger.error("a commit failed, nothing acknowledged is lost: %s", error)
+            self.loop.call_soon_threadsafe(self.on_fault, error)
+            return None
+        except Exception as error:
+            self._set_aside(work, error)
             return None
         except BaseException as error:
-            self._commit_failed(work, error)
+            self._failed(work, error)
             raise
-        finally:
-            self.work = Work()
         self.faults = 0
-        self.fault = None
-        self._committed(work)
+        self.arrivals.committed()
+        self.inputs.extend(work.later)
+        if not self.foreign:
+            self.memory.evict_idle()
         return work
 
     def _handle_all(self, work: Work) -> None:
-        foreign = threading.get_ident() != self.loop_thread
         postponed: list[Input] = []
         while work.internal or (self.inputs and len(work.taken) < BATCH_INPUTS):
-            item = work.internal.popleft() if work.internal else self.inputs.popleft()
-            if foreign and self._belongs_to_loop(item):
-                postponed.append(item)
+            internal = bool(work.internal)
+            item = work.internal.popleft() if internal else self.inputs.popleft()
+            if self.foreign and self._belongs_to_loop(item):
+                if isinstance(item, Deliver) and internal:  # belongs into this transaction: the inbox keeps it
+                    self._put_aside(item.row, item)
+                    self.arrivals.look = True
+                else:
+                    postponed.append(item)
                 continue
             work.taken.append(item)
             self.handle(item)
         self.inputs.extendleft(reversed(postponed))
 
-    def _committed(self, work: Work) -> None:
-        self.inputs.extend(work.later)
-        if work.timers_fired:
-            self.next_due = self.store.next_due()
-        for _, due_at, _, _ in work.batch.timers:
-            if self.next_due is None or due_at < self.next_due:
-                self.next_due = due_at
-        while len(self.lives) > self.hot and self.idle:
-            self._forget(next(iter(self.idle.values())))
-
     def _let_out(self, work: Work) -> None:
         """Let the effects of a committed batch out, on the loop's thread."""
         if not (work.starts or work.stops or work.replies or work.closed):
             return
-        if threading.get_ident() == self.loop_thread:
-            self._effects(work)
-        else:
+        if self.foreign:
             self.loop.call_soon_threadsafe(self._effects, work)
+        else:
+            self._effects(work)
 
     def _effects(self, work: Work) -> None:
         for attempt in work.stops:
             attempt.abandon()
         for attempt in work.starts:
-            if attempt.phase is Phase.READY and not attempt.ended and not self.draining:
+            if attempt.phase is Phase.READY and not attempt.ended:
                 attempt.phase = Phase.RUNNING
-                self.start_attempt(attempt)
+                self._start(attempt)
         if work.closed:
             self.on_closed(work.closed)
         for future, value in work.replies:
@@ -255,90 +240,25 @@ class Runner:
             else:
                 future.set_result(value)
 
-    # --- time and other processes ------------------------------------------------------------------------------------
-
-    def _gather(self) -> None:
-        """Collect due timers and, when rung, what other processes left in the file."""
-        if self.next_due is not None and self.next_due <= self.now:
-            self._take_timers()
-        if self.look:
-            self.look = False
-            self._take_inbox()
-        if self.beats:
-            beats, self.beats = self.beats, {}
-            for attempt in beats:
-                if not attempt.ended and attempt.live.row.num:
-                    key = (attempt.live.row.num, attempt.seq)
-                    self.work.batch.heartbeats[key] = (attempt.number, self.now, attempt.details)
-
-    def _take_timers(self) -> None:
-        for timer in self.store.due_timers(self.now, BATCH_TIMERS):
-            row = self._row_of(timer.execution)
-            self.work.timers_fired = True
-            if row is None or row.status.closed:
-                self.work.batch.timers_done.append((timer.due_at, timer.execution, timer.seq, timer.purpose))
-            else:
-                self._timer_due(timer, row)
-
-    def _timer_due(self, timer: TimerRow, row: ExecutionRow) -> None:
-        live = self.live(row)
-        if live is None:
+    def _start(self, attempt: Attempt) -> None:
+        if self.draining:
+            self.submit(AttemptDone(attempt, attempt.number, Stopped()))
             return
-        self.work.batch.timers_done.append((timer.due_at, timer.execution, timer.seq, timer.purpose))
-        match Purpose(timer.purpose):
-            case Purpose.SLEEP:
-                if live.timers.pop(timer.seq, None) is not None or live.run is None:
-                    self.work.internal.append(Deliver(row, Kind.TIMER_FIRED, timer.seq))
-            case Purpose.DEADLINE:
-                self.work.internal.append(Deliver(row, Kind.TIMED_OUT))
-            case Purpose.RETRY:
-                self.outcomes.retry_due(live, timer.seq)
-            case Purpose.ACTIVITY_TIMEOUT:
-                self.outcomes.total_timeout(live, timer.seq)
-            case other:
-                assert_never(other)
+        try:
+            self.start_attempt(attempt)
+        except Exception as error:  # no thread or process to be had, for example
+            self.submit(AttemptDone(attempt, attempt.number, error))
 
-    def _take_inbox(self) -> None:
-        for row in self.store.pending():
-            if row.id not in self.lives:
-                self.inputs.append(Begin(row))
-        entries = self.store.inbox(self.inbox_seen, BATCH_INPUTS)
-        self.look = len(entries) == BATCH_INPUTS
-        for entry in entries:
-            self.inbox_seen = entry.n
-            row = self._row_of(entry.execution)
-            if row is None:
-                self.work.batch.inbox_done.append(entry.n)
-            elif entry.what == "signal":
-                self.inputs.append(Deliver(row, Kind.SIGNAL_RECEIVED, None, entry.name, entry.data, entry.n))
-            elif entry.what == "event":
-                kind = Kind(entry.kind or 0)
-                self.inputs.append(Deliver(row, kind, entry.ref, entry.name, entry.data, entry.n))
-            else:
-                self.inputs.append(Request(row, entry.what, entry.name, entry.data, entry.n))
-
-    def _row_of(self, num: int) -> ExecutionRow | None:
-        row = self.store.get(num)
-        if row is not None:
-            live = self.lives.get(row.id)
-            if live is not None and live.row.num == num:
-                return live.row
-        return row
-
-    def _set_alarm(self) -> None:
-        if threading.get_ident() != self.loop_thread or self.closed:
-            return
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        if self.faults:
-            self._alarm = self.loop.call_later(FAULT_WAIT_S[min(self.faults, len(FAULT_WAIT_S)) - 1], self.wake)
-        elif self.next_due is not None:
-            self._alarm = self.loop.call_later(max(self.next_due - self.clock(), 0) / 1e6, self.wake)
+    @property
+    def foreign(self) -> bool:
+        """Whether the watchdog's thread is driving in the loop's place."""
+        return threading.get_ident() != self.loop_thread
 
     # --- handling ---------------------------------------------------------------------------------------------------
 
     def handle(self, item: Input) -> None:
+        if isinstance(item, Deliver | Request) and item.inbox is not None:
+            self.arrivals.queued.discard(item.inbox)
         match item:
             case AttemptDone():
                 self.outcomes.handle(item)
@@ -356,7 +276,7 @@ class Runner:
                 assert_never(item)
 
     def _deliver(self, item: Deliver) -> None:
-        live = self.live(item.row)
+        live = self.memory.live(item.row)
         if live is None:
             self._taken(item)
             self.work.reply(
@@ -367,32 +287,36 @@ class Runner:
             self.park(live, item)
             return
         self._taken(item)
+        if item.kind is Kind.ACTIVITY_COMPLETED or item.kind is Kind.ACTIVITY_FAILED:
+            self.commands.stop_activity(live, item.ref or 0)  # its end was parked, and it may have been started again
         self.advance(live, item.kind, item.ref, item.name, item.data)
         self.work.reply(item.reply)
 
     def park(self, live: Live, item: Deliver) -> None:
         """Keep an input in the inbox until its execution can take it."""
         if item.inbox is None:
-            what = "signal" if item.kind is Kind.SIGNAL_RECEIVED else "event"
-            parked = Parked(live.row, what, item.kind.value, item.ref, item.name, item.data)
-            self.work.batch.parked.append(parked)
+            self._put_aside(live.row, item)
         self.work.reply(item.reply)
+
+    def _put_aside(self, row: ExecutionRow, item: Deliver) -> None:
+        what = "signal" if item.kind is Kind.SIGNAL_RECEIVED else "event"
+        self.work.batch.parked.append(Parked(row, what, item.kind.value, item.ref, item.name, item.data))
 
     def _taken(self, item: Deliver | Request) -> None:
         if item.inbox is not None:
             self.work.batch.inbox_done.append(item.inbox)
 
     def _begin(self, item: Begin) -> None:
-        if item.row.num == 0 and item.row.id not in self.lives:
+        if item.row.num == 0 and item.row.id not in self.memory.lives:
             return  # made by a batch that was never written
-        known = item.row.id in self.lives
-        live = self.live(item.row)
+        known = item.row.id in self.memory.lives
+        live = self.memory.live(item.row)
         if live is None or live.held:
             return
         if not known:
-            self.outcomes.recovered(live, live.before)
             if live.before is Status.BLOCKED:
-                self.unpark(live)
+                self.arrivals.unpark(live)
+            self.outcomes.recovered(live, live.before)
         if item.reopened:
             for seq, due_at in live.timers.items():
                 self.work.batch.timers[(live.row, due_at, seq, Purpose.SLEEP)] = None
@@ -401,82 +325,7 @@ class Runner:
     def note_lost_signal(self, live: Live, name: str, to: str) -> None:
         logger.warning("signal %s from %s to %s is lost: no such open execution", name, live.row.id, to)
 
-    def unpark(self, live: Live) -> None:
-        """Hand in again what waited in the inbox while the execution was paused or blocked."""
-        for entry in self.store.parked(live.row.num):
-            if entry.what in ("signal", "event") and entry.n <= self.inbox_seen:
-                kind = Kind(entry.kind) if entry.kind is not None else Kind.SIGNAL_RECEIVED
-                self.inputs.append(Deliver(live.row, kind, entry.ref, entry.name, entry.data, entry.n))
-            elif entry.n <= self.inbox_seen:
-                self.inputs.append(Request(live.row, entry.what, entry.name, entry.data, entry.n))
-
-    # --- executions in memory ----------------------------------------------------------------------------------------
-
-    def live(self, row: ExecutionRow) -> Live | None:
-        """Give an open execution in memory, loading it if need be; None when it has ended."""
-        live = self.lives.get(row.id)
-        if live is not None:
-            if live.row.run != row.run:
-                return None
-            if live.run is not None and live.run.main is None and not live.held:
-                self.run_first(live)
-            return live if live.row.id in self.lives else None
-        if row.id in self.work.closed:
-            return None
-        current = self.store.get(row.num)
-        if current is None or current.status.closed:
-            return None
-        return self._load(current)
-
-    def find(self, id: str) -> ExecutionRow | None:
-        """Give the newest run with this id as this batch sees it."""
-        live = self.lives.get(id)
-        if live is not None:
-            return live.row
-        if id in self.work.closed:
-            return self.work.closed[id][0]
-        return self.store.find(id)
-
-    def add(self, row: ExecutionRow, events: list[Event]) -> Live:
-        """Bring a new execution into the batch and into memory. Its code runs when something reaches it."""
-        run = Run(self.registry.get(row.workflow), row.id, row.run, self.max_bytes)
-        live = self.lives[row.id] = Live(row, run)
-        live.last_at = self.now
-        self.work.touched[live] = None
-        self.work.batch.executions.append(row)
-        self.work.batch.events.extend((row, event) for event in events)
-        live.first = events
-        if row.deadline_at is not None:
-            self.work.batch.timers[(row, row.deadline_at, 0, Purpose.DEADLINE)] = None
-        return live
-
-    def _load(self, row: ExecutionRow) -> Live:
-        try:
-            live, first = loading.load(self.store, row, self.registry.get(row.workflow), self.max_bytes)
-        except (NonDeterminismError, UnknownWorkflow) as error:
-            live = self.lives[row.id] = Live(row, None)
-            self.work.touched[live] = None
-            self._set_blocked(live, error)
-            return live
-        self.lives[row.id] = live
-        live.before = row.status
-        self.work.touched[live] = None
-        self._adopt(live)
-        if row.status is Status.BLOCKED:
-            row.problem = None
-            self._set_status(live, Status.RUNNING)
-        if first and not live.held:
-            live.first = first
-            self.run_first(live)
-        return live
-
-    def _adopt(self, live: Live) -> None:
-        for seq, (number, running) in self.salvaged.pop(live.row.id, {}).items():
-            attempt = live.attempts.get(seq)
-            if attempt is not None and attempt.number == number:
-                attempt.adopt(running)
-            else:
-                running.abandon()
+    # --- advancing --------------------------------------------------------------------------------------------------
 
     def run_first(self, live: Live) -> None:
         """Run the code of an execution that has its first events recorded, and nothing more."""
@@ -522,13 +371,13 @@ class Runner:
         try:
             commands = run.apply(event)
         except NonDeterminismError as error:
-            self._set_blocked(live, error)
+            self.block(live, error)
             return False
         if commands:
             self.commands.carry_out(live, commands)
         return True
 
-    def _set_blocked(self, live: Live, error: PerdureError) -> None:
+    def block(self, live: Live, error: PerdureError) -> None:
         """Set an execution aside, its history untouched, until code that fits is running."""
         logger.error("execution %s is blocked: %s", live.row.id, error)
         if live.run is not None:
@@ -538,24 +387,20 @@ class Runner:
             self.work.stops.append(attempt)
         live.attempts.clear()
         live.row.problem = str(error)
-        self._set_status(live, Status.BLOCKED)
+        self.set_status(live, Status.BLOCKED)
 
     def settle(self, live: Live) -> None:
         """Bring an execution's row up to date after something happened to it."""
         row = live.row
-        if self.lives.get(row.id) is not live:
+        if self.memory.lives.get(row.id) is not live:
             return
         if live.run is not None and row.status is not Status.PAUSED:
             status = live.status()
             if status is not row.status:
-                self._set_status(live, status)
-        if row.status is Status.RUNNING:
-            self.idle.pop(row.id, None)
-        else:
-            self.idle.pop(row.id, None)
-            self.idle[row.id] = live
+                self.set_status(live, status)
+        self.memory.used(live)
 
-    def _set_status(self, live: Live, status: Status) -> None:
+    def set_status(self, live: Live, status: Status) -> None:
         live.row.status = status
         self.work.batch.statuses[live.row] = None
 
@@ -563,10 +408,9 @@ class Runner:
         """Take an execution that has ended out of memory and tell who waits for it."""
         row = live.row
         row.ended_at = live.last_at
-        self._set_status(live, status)
+        self.set_status(live, status)
         self.work.closed[row.id] = (row, event)
-        self.lives.pop(row.id, None)
-        self.idle.pop(row.id, None)
+        self.memory.remove(live)
         for attempt in live.attempts.values():
             self.work.stops.append(attempt)
         for seq, due_at in live.timers.items():
@@ -574,54 +418,39 @@ class Runner:
         if row.deadline_at is not None:
             self.work.batch.cancel_timer(row, row.deadline_at, 0, Purpose.DEADLINE)
 
-    def _forget(self, live: Live) -> None:
-        """Evict a waiting execution from memory."""
-        self.lives.pop(live.row.id, None)
-        self.idle.pop(live.row.id, None)
-        if live.run is not None:
-            live.run.evict()
-
     # --- faults -----------------------------------------------------------------------------------------------------
 
-    def _commit_failed(self, work: Work, error: BaseException) -> None:
+    def _failed(self, work: Work, error: BaseException) -> None:
         """Drop the memory that ran ahead; keep what happened in the world, refuse what callers asked."""
         self.store.rollback()
         for row in work.batch.executions:
             row.num = 0
         for live in work.touched:
-            self._drop(live)
+            self.memory.drop(live)
         again: list[Input] = []
         for item in work.taken:
             self._undo(item, error, again)
         self.inputs.extendleft(reversed(again))
-        self.inbox_seen = 0
-        self.look = True
-        self.next_due = self.now
-        self.faults += 1
-        if isinstance(error, StoreError):
-            self.fault = error
-            logger.error("a commit failed, nothing acknowledged is lost: %s", error)
-            self.loop.call_soon_threadsafe(self.on_fault, error)
+        self.arrivals.again()
 
-    def _drop(self, live: Live) -> None:
-        if self.lives.get(live.row.id) is live:
-            del self.lives[live.row.id]
-        self.idle.pop(live.row.id, None)
-        running = {seq: (a.number, a) for seq, a in live.attempts.items() if a.phase is Phase.RUNNING}
-        if running:
-            self.salvaged.setdefault(live.row.id, {}).update(running)
-        if live.run is not None:
-            live.run.evict()
-        if live.row.num and (live.row.status.closed or running or live.attempts):
-            self.inputs.append(Begin(live.row))
+    def _set_aside(self, work: Work, error: Exception) -> None:
+        """Block the execution that the runner itself stumbled over, so that the others go on."""
+        logger.exception("the runner failed; please report this")
+        if work.taken:
+            item = work.taken[-1]
+            id = item.attempt.live.row.id if isinstance(item, AttemptDone | TransactionDue) else _id(item)
+            self.memory.poisoned[id] = Poisoned(f"the runner failed on {id}: {type(error).__name__}: {error}")
+        self._failed(work, error)
 
     def _undo(self, item: Input, error: BaseException, again: list[Input]) -> None:
+        if isinstance(item, Deliver | Request) and item.inbox is not None:
+            self.arrivals.queued.discard(item.inbox)  # it is still in the file, and read again from there
         match item:
-            case AttemptDone():
+            case AttemptDone() | TransactionDue():
                 row = item.attempt.live.row
-                self.salvaged.setdefault(row.id, {})[item.attempt.seq] = (item.number, item.attempt)
+                self.memory.salvaged.setdefault(row.id, {})[item.attempt.seq] = (item.number, item.attempt)
                 again.append(item)
-            case Begin() | TransactionDue():
+            case Begin():
                 again.append(item)
             case Start() | Deliver() | Request():
                 if item.reply is not None:
@@ -640,8 +469,16 @@ class Runner:
                 name = item.workflow
             case _:
                 assert_never(item)
+        return self.is_plain(name)
+
+    def is_plain(self, name: str) -> bool:
+        """Say whether a workflow is a plain `def` one."""
         workflow = self.registry.by_name.get(name)
         return workflow is None or not workflow.is_async
+
+
+def _id(item: Start | Begin | Deliver | Request) -> str:
+    return item.id if isinstance(item, Start) else item.row.id
 
 
 def _refuse(reply: asyncio.Future[Any], error: BaseException) -> None:

@@ -74,7 +74,7 @@ class Watchdog:
             if attempt is not None:
                 return (
                     f"activity {attempt.activity} of execution {attempt.execution_id} blocks it at "
-                    f"{frame.f_code.co_filename}:{frame.f_lineno}; make it a `def` activity (those run in threads) or await"
+                    f"{frame.f_code.co_filename}:{frame.f_lineno}; make it a `def` activity: those run in threads"
                 )
             frame = frame.f_back
         if innermost is None:

@@ -57,6 +57,8 @@ class Timer(asyncio.TimerHandle):
     __slots__ = ("due_us", "seq")
     seq: int | None
     due_us: int
+    _callback: Callable[..., Any]
+    _context: contextvars.Context
 
 
 class WorkflowTask(asyncio.Task[Any]):
@@ -103,10 +105,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             _set_running_loop(outer)
         raise NonDeterminismError(
             f"the workflow ran {SPIN_LIMIT:,} callbacks without waiting for anything durable",
-            hint="a loop such as `while …: await asyncio.sleep(0)` never ends here; wait for an event, a signal or a timer",
+            hint="a loop such as `while …: await asyncio.sleep(0)` never ends here; wait for an event or a timer",
         )
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]  # Any in place of type variables
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         handle = Handle(callback, args, self, context)
@@ -128,12 +130,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     # --- timers -----------------------------------------------------------------------------------------------------
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         return self._start_timer(self.run.now_us + _us(delay), callback, args, context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         return self._start_timer(_us(when), callback, args, context)
@@ -153,7 +155,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         timer = self.timers.pop(seq, None)
         if timer is not None:
             timer.seq = None
-            self.ready.append(Handle(timer._callback, tuple(timer._args), self, timer._context))  # type: ignore[arg-type]
+            self.ready.append(Handle(timer._callback, tuple(timer._args), self, timer._context))
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         if isinstance(handle, Timer) and handle.seq is not None and self.timers.pop(handle.seq, None) is not None:
@@ -192,14 +194,16 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         task.add_done_callback(self.tasks.pop)
         return task
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Any, *args: Any
+    ) -> asyncio.Future[Any]:
         """Take `asyncio.to_thread(activity, …)` of a `def` activity; refuse anything else."""
         if isinstance(func, functools.partial) and not args and func.args:
             submit = getattr(func.args[0], "submit", None)
             if getattr(func.args[0], "__perdure_kind__", "") == "activity" and submit is not None:
                 call: asyncio.Future[Any] = submit(*func.args[1:], **func.keywords)
                 return call
-        _refuse("running a plain function in a thread or process")
+        raise _refusal("running a plain function in a thread or process")
 
     def get_exception_handler(self) -> None:
         return None
@@ -226,8 +230,8 @@ def _us(seconds: float) -> int:
     return LATEST_US if seconds * 1e6 >= LATEST_US else round(seconds * 1e6)
 
 
-def _refuse(what: str) -> NoReturn:
-    raise NonDeterminismError(
+def _refusal(what: str) -> NonDeterminismError:
+    return NonDeterminismError(
         f"{what} cannot be durable in a workflow",
         hint="put it into an @activity and call that from the workflow",
     )
@@ -235,7 +239,7 @@ def _refuse(what: str) -> NoReturn:
 
 def _refused(name: str) -> Callable[..., NoReturn]:
     def method(self: WorkflowLoop, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse(f"`loop.{name}`")
+        raise _refusal(f"`loop.{name}`")
 
     method.__name__ = name
     return method

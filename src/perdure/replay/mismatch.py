@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from perdure.replay.run import Run
 
 _HINT = (
-    "the code changed, or does something that replay cannot repeat. Run code that fits this history, or keep the old path "
-    'beside the new one with `if patched("…"):`'
+    "the code changed, or does something that replay cannot repeat. Run code that fits this history, or keep the old "
+    'path beside the new one with `if patched("…"):`'
 )
 _OURS = str(Path(__file__).parent.parent)
 

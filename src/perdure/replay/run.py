@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import uuid
 from asyncio.events import _get_running_loop, _set_running_loop
@@ -64,9 +65,9 @@ class Run:
     """See the module. `execution_id` and `number` name the run; `workflow` is its code."""
 
     __slots__ = (
-        "__weakref__", "_random", "answer", "cancel_reason", "cancelling", "closing", "dead", "execution_id", "loop", "made",
-        "mailboxes", "main", "max_bytes", "mismatch", "now_us", "number", "open", "patches", "position", "recorded", "seq", "state",
-        "timed_out", "winding", "workflow",
+        "__weakref__", "_random", "answer", "cancel_reason", "cancelling", "closing", "dead", "execution_id", "loop",
+        "made", "mailboxes", "main", "max_bytes", "mismatch", "now_us", "number", "open", "patches", "position",
+        "recorded", "seq", "state", "timed_out", "winding", "workflow",
     )  # fmt: skip
 
     def __init__(
@@ -77,7 +78,7 @@ class Run:
         """The largest payload that a command may carry."""
         self.execution_id = execution_id
         self.number = number
-        self.loop = WorkflowLoop(self)
+        self.loop = WorkflowLoop(self)  # type: ignore[abstract]  # loop.py refuses what it does not define
         self.seq = 0
         self.now_us = 0
         self.made = 0
@@ -436,7 +437,5 @@ def _give(call: Call[Any], data: str) -> None:
 
 def _abandon(task: asyncio.Task[Any]) -> None:
     coroutine = task.get_coro()
-    try:
-        coroutine.close()  # type: ignore[union-attr]
-    except BaseException:  # whatever its cleanup raises has nowhere to go: the log decides, not memory
-        pass
+    with contextlib.suppress(BaseException):  # whatever its cleanup raises has nowhere to go: the log decides
+        coroutine.close()

@@ -116,18 +116,18 @@ class Store(Protocol):
 
     def describe(self, id: str, run: int | None = None) -> ExecutionInfo | None: ...
 
-    def events(self, id: str, run: int | None, after: int, limit: int) -> list[HistoryEvent]:
+    def events(self, id: str, run: int | None, after: int, limit: int) -> Sequence[HistoryEvent]:
         """Give events with `seq` above `after`, for reading."""
 
     def counts(self) -> dict[Status, int]: ...
 
     def expired(
         self, statuses: tuple[Status, ...], ended_before: int | None, keep: int | None, limit: int
-    ) -> list[tuple[int, str]]:
+    ) -> Sequence[tuple[int, str]]:
         """Give (num, id) of closed executions that retention may delete, oldest first. One whose parent is open is
         kept."""
 
-    def delete(self, nums: list[int]) -> int:
+    def delete(self, nums: Sequence[int]) -> int:
         """Delete closed executions whole, in one transaction; give how many."""
 
     def vacuum(self, pages: int) -> int:

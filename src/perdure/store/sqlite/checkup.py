@@ -12,39 +12,32 @@ from perdure.store.sqlite.reader import Reader
 WAL_RESET_FIXED = (3, 51, 3)
 
 
-def check(reader: Reader, quick: bool) -> Iterator[tuple[str, bool, str]]:
-    """Give (what, ok, detail) for each check. The quick ones take time in proportion to what is open only."""
+Finding = tuple[str, bool, str]
+"""What was checked, whether it is well, and the detail."""
+
+
+def check(reader: Reader, quick: bool) -> Iterator[Finding]:
+    """Give the findings one by one. Quick leaves out what takes time in proportion to all histories."""
     version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
     fixed = "the WAL-reset fix is in" if version >= WAL_RESET_FIXED else "has the WAL-reset bug: upgrade apsw"
     yield "sqlite", version >= WAL_RESET_FIXED, f"{apsw.sqlite_lib_version()}, {fixed}"
-    pragmas = {
-        name: reader.connection.pragma(name) for name in ("journal_mode", "page_size", "page_count", "freelist_count")
-    }
-    yield "journal", pragmas["journal_mode"] == "wal", f"{pragmas['journal_mode']} (wal expected)"
-    size = pragmas["page_size"] * pragmas["page_count"]
-    yield "size", True, f"{size:,} bytes, {pragmas['freelist_count']:,} free pages"
-    problem = reader.connection.execute(f"PRAGMA {'quick_check' if quick else 'integrity_check'}(5)").fetchall()
-    yield "integrity", problem == [("ok",)], "; ".join(row[0] for row in problem)
-    if quick:
-        return
+    connection = reader.connection
+    mode = connection.pragma("journal_mode")
+    yield "journal", mode == "wal", f"{mode} (wal expected)"
+    size = connection.pragma("page_size") * connection.pragma("page_count")
+    yield "size", True, f"{size:,} bytes, {connection.pragma('freelist_count'):,} free pages"
+    lines = [str(row[0]) for row in connection.execute(f"PRAGMA {'quick_check' if quick else 'integrity_check'}(5)")]
+    yield "integrity", lines == ["ok"], "; ".join(lines)
+    if not quick:
+        yield from _histories(connection)
+
+
+def _histories(connection: apsw.Connection) -> Iterator[Finding]:
     sql = queries()
-    gaps = reader.connection.execute(sql["gaps"]).fetchall()
-    detail = (
-        "every history runs from 1 without gaps"
-        if not gaps
-        else f"gaps or no events in {', '.join(f'{g[0]} run {g[1]}' for g in gaps)}"
-    )
-    yield "histories", not gaps, detail
-    orphans = reader.connection.execute(sql["orphans"]).fetchone()[0]
-    yield (
-        "events",
-        not orphans,
-        f"{orphans} events without an execution" if orphans else "every event has its execution",
-    )
-    wrong = reader.connection.execute(sql["open_without_end"]).fetchall()
-    detail = (
-        "statuses agree with the histories"
-        if not wrong
-        else f"status does not fit the history of {', '.join(w[0] for w in wrong)}"
-    )
+    gaps = [f"{row[0]} run {row[1]}" for row in connection.execute(sql["gaps"])]
+    yield "histories", not gaps, f"gaps in {', '.join(gaps)}" if gaps else "every history runs from 1 without gaps"
+    orphans = connection.execute(sql["orphans"]).get
+    yield "events", not orphans, f"{orphans} without an execution" if orphans else "every event has its execution"
+    wrong = [str(row[0]) for row in connection.execute(sql["open_without_end"])]
+    detail = f"not as the history of {', '.join(wrong)} says" if wrong else "statuses agree with the histories"
     yield "statuses", not wrong, detail

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from perdure.codec import decode_failure
@@ -29,7 +30,7 @@ class Listing:
         rows = self.reader.rows("describe", (*values, 1), where=where, order="x.run DESC")
         return self._info(rows[0]) if rows else None
 
-    def events(self, id: str, run: int | None, after: int, limit: int) -> list[HistoryEvent]:
+    def events(self, id: str, run: int | None, after: int, limit: int) -> Sequence[HistoryEvent]:
         num = self._num(id, run)
         if num is None:
             return []
@@ -45,9 +46,8 @@ class Listing:
         rows = self.reader.rows("execution_run", (id, run))
         return rows[0][0] if rows else None
 
-    def _conditions(self, f: Filter) -> tuple[list[str], list[Any]]:
-        where: list[str] = []
-        values: list[Any] = []
+    def _conditions(self, f: Filter) -> tuple[Sequence[str], Sequence[Any]]:
+        where, values = [], []  # type: ignore[var-annotated]  # `list` is a method here
 
         def add(condition: str, *value: Any) -> None:
             where.append(condition)

@@ -21,7 +21,13 @@ class RunnerLock:
         self.path = database.with_name(database.name + "-lock")
         self._fd: int | None = None
         own = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: (lock := own()) and lock._forget())
+
+        def forget() -> None:
+            lock = own()
+            if lock is not None:
+                lock._forget()
+
+        os.register_at_fork(after_in_child=forget)
 
     @property
     def held(self) -> bool:

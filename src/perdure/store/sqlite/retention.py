@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from perdure.store.sqlite.connection import translated
 from perdure.store.sqlite.queries import queries
 from perdure.store.sqlite.reader import Reader
@@ -28,7 +30,7 @@ class Retention:
             before = min(before, boundary if keep else FOREVER)
         return [(num, id) for num, id in self.reader.rows("expired", (before, limit), statuses=names)]
 
-    def delete(self, nums: list[int]) -> int:
+    def delete(self, nums: Sequence[int]) -> int:
         deleted = 0
         connection, sql = self.writer.connection, queries()
         with self.writer._transaction():

@@ -29,10 +29,8 @@ def migrations() -> tuple[str, ...]:
 
 def check(connection: apsw.Connection, path: Path) -> int:
     """Give the file's schema version, 0 for an empty one. Raises `NotOurFile` or `SchemaTooNew`; changes nothing."""
-    application, version, tables = connection.execute(
-        "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),"
-        " (SELECT count(*) FROM sqlite_master)"
-    ).fetchone()
+    application, version = connection.pragma("application_id"), connection.pragma("user_version")
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").get
     if application == 0 and tables == 0:
         return 0
     if application != APPLICATION_ID:

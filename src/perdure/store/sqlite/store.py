@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -155,7 +155,7 @@ class SqliteStore:
     def describe(self, id: str, run: int | None = None) -> ExecutionInfo | None:
         return self.listing.describe(id, run)
 
-    def events(self, id: str, run: int | None, after: int, limit: int) -> list[HistoryEvent]:
+    def events(self, id: str, run: int | None, after: int, limit: int) -> Sequence[HistoryEvent]:
         return self.listing.events(id, run, after, limit)
 
     def counts(self) -> dict[Status, int]:
@@ -163,10 +163,10 @@ class SqliteStore:
 
     def expired(
         self, statuses: tuple[Status, ...], ended_before: int | None, keep: int | None, limit: int
-    ) -> list[tuple[int, str]]:
+    ) -> Sequence[tuple[int, str]]:
         return self.retention.expired(statuses, ended_before, keep, limit)
 
-    def delete(self, nums: list[int]) -> int:
+    def delete(self, nums: Sequence[int]) -> int:
         return self.retention.delete(nums)
 
     def vacuum(self, pages: int) -> int:

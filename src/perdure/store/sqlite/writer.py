@@ -43,7 +43,7 @@ class Writer:
 
     def become_runner(self, description: str) -> int:
         with self._transaction():
-            epoch = int(self.connection.execute(self._sql["epoch"]).fetchone()[0]) + 1
+            epoch = int(self.connection.execute(self._sql["epoch"]).get) + 1
             self.connection.execute(self._sql["put_meta"], ("runner_epoch", epoch))
             self.connection.execute(self._sql["put_meta"], ("runner", description))
         self.epoch = epoch
@@ -88,7 +88,7 @@ class Writer:
         if self.connection.in_transaction:
             return
         self.connection.execute("BEGIN IMMEDIATE")
-        epoch = self.connection.execute(self._sql["epoch"]).fetchone()[0]
+        epoch = self.connection.execute(self._sql["epoch"]).get
         if epoch != self.epoch:
             raise StaleRunner(
                 f"{self.path}: another process became the runner (epoch {epoch}, ours was {self.epoch})",
@@ -125,8 +125,8 @@ class Writer:
         execute = self.connection.execute
         for r in rows:
             values = (
-                r.id, r.run, r.workflow, r.status.value, r.created_at, r.ended_at, r.parent_num, r.parent_seq, r.deadline_at,
-                r.deployment, r.problem,
+                r.id, r.run, r.workflow, r.status.value, r.created_at, r.ended_at, r.parent_num, r.parent_seq,
+                r.deadline_at, r.deployment, r.problem,
             )  # fmt: skip
             try:
                 execute(sql, values)
@@ -202,8 +202,8 @@ class Fence:
     )
     _WRITES = frozenset(
         {
-            apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE, apsw.SQLITE_DROP_TABLE, apsw.SQLITE_CREATE_TRIGGER,
-            apsw.SQLITE_CREATE_INDEX, apsw.SQLITE_DROP_INDEX, apsw.SQLITE_CREATE_TABLE, apsw.SQLITE_CREATE_VIEW,
+            apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE, apsw.SQLITE_DROP_TABLE,
+            apsw.SQLITE_CREATE_TRIGGER, apsw.SQLITE_CREATE_INDEX, apsw.SQLITE_DROP_INDEX, apsw.SQLITE_CREATE_TABLE, apsw.SQLITE_CREATE_VIEW,
             apsw.SQLITE_DROP_VIEW, apsw.SQLITE_DROP_TRIGGER,
         }
     )  # fmt: skip

@@ -1,0 +1,173 @@
+"""What comes by itself: timers that fall due, requests that other processes left in the file, heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, assert_never
+
+from perdure.engine.attempt import Attempt
+from perdure.engine.inputs import Begin, Deliver, Request
+from perdure.engine.live import Live
+from perdure.events import Kind
+from perdure.store import ExecutionRow, InboxRow, Purpose, TimerRow
+
+if TYPE_CHECKING:
+    from perdure.engine.runner import Runner
+
+INBOX_ROWS = 2_000
+TIMER_ROWS = 1_000
+
+
+class Arrivals:
+    """Part of the runner: `runner.work` is the batch in the making.
+
+    Timers are not polled: `next_due` is the earliest, and an alarm on the loop wakes the runner for it.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.next_due: int | None = runner.store.next_due()
+        self.look = True
+        """Whether another process may have left something in the file."""
+        self.queued: set[int] = set()
+        """Inbox entries that stand in the runner's inputs."""
+        self.beats: dict[Attempt, None] = {}
+        """Attempts whose last heartbeat is not on the disk yet."""
+        self._seen = 0
+        self._version = -1
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def gather(self) -> None:
+        """Collect what has arrived into the batch."""
+        if self.next_due is not None and self.next_due <= self.runner.now:
+            self._take_timers()
+        if self.look:
+            self.look = False
+            self._take_inbox()
+        if self.beats:
+            self._take_beats()
+
+    def waiting(self) -> bool:
+        """Say whether there is something to gather now."""
+        return self.look or (self.next_due is not None and self.next_due <= self.runner.clock())
+
+    def changed(self) -> bool:
+        """Say whether there is something that nobody rang for: a lost ring, a heartbeat, a jump of the clock."""
+        version = self.runner.store.changed()
+        if version != self._version:
+            self._version = version
+            self.look = True
+        return bool(self.beats) or self.waiting()
+
+    def again(self) -> None:
+        """Look at everything anew after a failed commit."""
+        self._seen = 0
+        self.look = True
+        self.next_due = self.runner.now
+
+    # --- timers -----------------------------------------------------------------------------------------------------
+
+    def _take_timers(self) -> None:
+        runner = self.runner
+        runner.work.timers_fired = True
+        for timer in runner.store.due_timers(runner.now, TIMER_ROWS):
+            row = runner.memory.by_num(timer.execution)
+            if row is None or row.status.closed:
+                runner.work.batch.timers_done.append((timer.due_at, timer.execution, timer.seq, timer.purpose))
+            elif not (runner.foreign and runner.is_plain(row.workflow)):
+                self._timer_due(timer, row)
+
+    def _timer_due(self, timer: TimerRow, row: ExecutionRow) -> None:
+        runner = self.runner
+        live = runner.memory.live(row)
+        if live is None:
+            return
+        runner.work.batch.timers_done.append((timer.due_at, timer.execution, timer.seq, timer.purpose))
+        match Purpose(timer.purpose):
+            case Purpose.SLEEP:
+                if live.timers.pop(timer.seq, None) is not None or live.run is None:
+                    runner.work.internal.append(Deliver(live.row, Kind.TIMER_FIRED, timer.seq))
+            case Purpose.DEADLINE:
+                runner.work.internal.append(Deliver(live.row, Kind.TIMED_OUT))
+            case Purpose.RETRY:
+                runner.outcomes.retry_due(live, timer.seq)
+            case Purpose.ACTIVITY_TIMEOUT:
+                runner.outcomes.total_timeout(live, timer.seq)
+            case other:
+                assert_never(other)
+
+    def committed(self) -> None:
+        """Bring `next_due` up to date after a commit."""
+        work = self.runner.work
+        if work.timers_fired:
+            self.next_due = self.runner.store.next_due()
+        for _, due_at, _, _ in work.batch.timers:
+            if self.next_due is None or due_at < self.next_due:
+                self.next_due = due_at
+
+    def set_alarm(self, wait_s: float | None) -> None:
+        """Have the runner woken after `wait_s`, or when the next timer is due. On the loop's thread."""
+        if wait_s is None and self.next_due is not None:
+            wait_s = max(self.next_due - self.runner.clock(), 0) / 1e6
+        loop, alarm = self.runner.loop, self._alarm
+        if alarm is not None:
+            if wait_s is not None and not alarm.cancelled() and abs(alarm.when() - loop.time() - wait_s) < 0.000_5:
+                return
+            alarm.cancel()
+            self._alarm = None
+        if wait_s is not None:
+            self._alarm = loop.call_later(wait_s, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.runner.wake()
+
+    def cancel_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    # --- other processes ---------------------------------------------------------------------------------------------
+
+    def _take_inbox(self) -> None:
+        runner = self.runner
+        for row in runner.store.pending():
+            if row.id not in runner.memory.lives:
+                runner.inputs.append(Begin(row))
+        entries = runner.store.inbox(self._seen, INBOX_ROWS)
+        self.look = len(entries) == INBOX_ROWS
+        for entry in entries:
+            self._seen = entry.n
+            found = runner.memory.by_num(entry.execution)
+            if found is None:
+                runner.work.batch.inbox_done.append(entry.n)
+            elif entry.n not in self.queued:
+                self.queued.add(entry.n)
+                runner.inputs.append(_from_inbox(found, entry))
+
+    def unpark(self, live: Live) -> None:
+        """Deliver what waited in the inbox while the execution was paused or blocked, in order."""
+        runner, batch = self.runner, self.runner.work.batch
+        just_now = [entry for entry in batch.parked if entry.row is live.row]
+        batch.parked = [entry for entry in batch.parked if entry.row is not live.row]
+        for entry in runner.store.parked(live.row.num):
+            if entry.n not in self.queued and runner.memory.lives.get(live.row.id) is live:
+                runner.handle(_from_inbox(live.row, entry))
+        for parked in just_now:
+            kind = Kind.SIGNAL_RECEIVED if parked.kind is None else Kind(parked.kind)
+            runner.handle(Deliver(live.row, kind, parked.ref, parked.name, parked.data))
+
+    # --- heartbeats -------------------------------------------------------------------------------------------------
+
+    def _take_beats(self) -> None:
+        beats, self.beats = self.beats, {}
+        for attempt in beats:
+            if not attempt.ended and attempt.live.row.num:
+                key = (attempt.live.row.num, attempt.seq)
+                self.runner.work.batch.heartbeats[key] = (attempt.number, self.runner.now, attempt.details)
+
+
+def _from_inbox(row: ExecutionRow, entry: InboxRow) -> Deliver | Request:
+    if entry.what not in ("signal", "event"):
+        return Request(row, entry.what, entry.name, entry.data, entry.n)
+    kind = Kind.SIGNAL_RECEIVED if entry.kind is None else Kind(entry.kind)
+    return Deliver(row, kind, entry.ref, entry.name, entry.data, entry.n)

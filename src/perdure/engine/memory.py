@@ -1,0 +1,160 @@
+"""Which executions are in memory: found, loaded from their history, added, evicted, dropped after a fault.
+
+Running executions stay; waiting ones are kept while there is room (`hot`), the least recently used go first.
+Whatever is not in memory is made again from its log.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from perdure.engine import loading
+from perdure.engine.attempt import Attempt, Phase
+from perdure.engine.inputs import Begin
+from perdure.engine.live import Live
+from perdure.errors import NonDeterminismError, PerdureError, UnknownWorkflow
+from perdure.events import Event
+from perdure.replay import Run
+from perdure.store import ExecutionRow, Purpose
+from perdure.types import Status
+
+if TYPE_CHECKING:
+    from perdure.engine.runner import Runner
+
+
+class Memory:
+    """Part of the runner: `runner.work` is the batch in the making."""
+
+    def __init__(self, runner: Runner, hot: int) -> None:
+        self.runner = runner
+        self.hot = hot
+        self.lives: dict[str, Live] = {}
+        """Executions in memory, by id."""
+        self.idle: dict[str, Live] = {}
+        """Those of them that only wait, least recently used first: candidates for eviction."""
+        self.salvaged: dict[str, dict[int, tuple[int, Attempt]]] = {}
+        """Running attempts of executions that were dropped: by id, then seq, (number, attempt)."""
+        self.poisoned: dict[str, PerdureError] = {}
+        """Executions on which the runner itself failed, by id: they are set aside, so that the others go on."""
+
+    # --- finding ----------------------------------------------------------------------------------------------------
+
+    def live(self, row: ExecutionRow) -> Live | None:
+        """Give an open execution, loading it if need be; None when it has ended. It counts as touched by the batch."""
+        runner = self.runner
+        live = self.lives.get(row.id)
+        if live is None:
+            if row.id in runner.work.closed:
+                return None
+            current = runner.store.get(row.num)
+            return None if current is None or current.status.closed else self._load(current)
+        if live.row.run != row.run:
+            return None
+        runner.work.touched[live] = None
+        if live.run is not None and live.run.main is None and not live.held:
+            runner.run_first(live)
+        return live if row.id in self.lives else None
+
+    def find(self, id: str) -> ExecutionRow | None:
+        """Give the newest run with this id as this batch sees it."""
+        live = self.lives.get(id)
+        if live is not None:
+            return live.row
+        if id in self.runner.work.closed:
+            return self.runner.work.closed[id][0]
+        return self.runner.store.find(id)
+
+    def by_num(self, num: int) -> ExecutionRow | None:
+        """Give a row by its key, the very object that is in memory if there is one."""
+        row = self.runner.store.get(num)
+        if row is not None:
+            live = self.lives.get(row.id)
+            if live is not None and live.row.num == num:
+                return live.row
+        return row
+
+    # --- coming -----------------------------------------------------------------------------------------------------
+
+    def add(self, row: ExecutionRow, events: list[Event]) -> Live:
+        """Bring a new execution into the batch and into memory. Its code runs when something reaches it."""
+        runner = self.runner
+        run = Run(runner.registry.get(row.workflow), row.id, row.run, runner.max_bytes)
+        live = self.lives[row.id] = Live(row, run)
+        live.last_at = runner.now
+        live.first = events
+        runner.work.touched[live] = None
+        runner.work.batch.executions.append(row)
+        runner.work.batch.events.extend((row, event) for event in events)
+        if row.deadline_at is not None:
+            runner.work.batch.timers[(row, row.deadline_at, 0, Purpose.DEADLINE)] = None
+        return live
+
+    def _load(self, row: ExecutionRow) -> Live:
+        runner = self.runner
+        try:
+            if row.id in self.poisoned:
+                raise self.poisoned[row.id]
+            live, first = loading.load(runner.store, row, runner.registry.get(row.workflow), runner.max_bytes)
+        except (NonDeterminismError, UnknownWorkflow, Poisoned) as error:
+            live = self.lives[row.id] = Live(row, None)
+            runner.work.touched[live] = None
+            runner.block(live, error)
+            return live
+        self.lives[row.id] = live
+        runner.work.touched[live] = None
+        self._adopt(live)
+        if row.status is Status.BLOCKED:
+            row.problem = None
+            runner.set_status(live, Status.RUNNING)
+        if first:
+            live.first = first
+            if not live.held:
+                runner.run_first(live)
+        return live
+
+    def _adopt(self, live: Live) -> None:
+        """Give a loaded execution back the attempts that went on while it was not in memory."""
+        for seq, (number, running) in self.salvaged.pop(live.row.id, {}).items():
+            attempt = live.attempts.get(seq)
+            if attempt is not None and attempt.number == number:
+                attempt.adopt(running)
+            else:
+                running.abandon()
+
+    # --- going ------------------------------------------------------------------------------------------------------
+
+    def used(self, live: Live) -> None:
+        """Put an execution into its place in the order of use."""
+        self.idle.pop(live.row.id, None)
+        if live.row.status is not Status.RUNNING:
+            self.idle[live.row.id] = live
+
+    def evict_idle(self) -> None:
+        while len(self.lives) > self.hot and self.idle:
+            self.evict(next(iter(self.idle.values())))
+
+    def evict(self, live: Live) -> None:
+        """Drop an execution from memory; nothing of it is lost."""
+        self.remove(live)
+        if live.run is not None:
+            live.run.evict()
+
+    def remove(self, live: Live) -> None:
+        if self.lives.get(live.row.id) is live:
+            del self.lives[live.row.id]
+        self.idle.pop(live.row.id, None)
+
+    def drop(self, live: Live) -> None:
+        """Drop an execution whose memory ran ahead of the disk; its running attempts go on and are given back later."""
+        running = {seq: (a.number, a) for seq, a in live.attempts.items() if a.phase is Phase.RUNNING}
+        if running:
+            self.salvaged.setdefault(live.row.id, {}).update(running)
+        self.evict(live)
+        if live.row.num:
+            self.runner.inputs.append(Begin(live.row))
+
+
+class Poisoned(PerdureError):
+    """The runner failed on an execution in a way that nobody foresaw."""
+
+    hint = "this is a bug in perdure: please report it. The other executions go on; a restart tries this one again"
