@@ -177,6 +177,13 @@ class Commands:
             self.tell_parent(row, event)
         run.evict()
 
+    def close_as_recorded(self, live: Live) -> None:
+        """Close an execution whose closing event is in the log already."""
+        assert live.run is not None
+        assert live.run.closing is not None
+        self.runner.close(live, _CLOSED_AS[live.run.closing.kind], live.run.closing)
+        live.run.evict()
+
     def _continue(self, live: Live, event: Event) -> None:
         """Start the next run; the readable state and signals that nobody received go along."""
         assert live.run is not None

@@ -6,6 +6,7 @@ Whatever is not in memory is made again from its log.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from perdure.engine import loading
@@ -20,6 +21,9 @@ from perdure.types import Status
 
 if TYPE_CHECKING:
     from perdure.engine.runner import Runner
+
+
+logger = logging.getLogger("perdure.runner")
 
 
 class Memory:
@@ -47,13 +51,15 @@ class Memory:
             if row.id in runner.work.closed:
                 return None
             current = runner.store.get(row.num)
-            return None if current is None or current.status.closed else self._load(current)
-        if live.row.run != row.run:
+            if current is None or current.status.closed:
+                return None
+            live = self._load(current)
+        elif live.row.run != row.run:
             return None
         runner.work.touched[live] = None
-        if live.run is not None and live.run.main is None and not live.held:
+        if live.first and not live.held:
             runner.run_first(live)
-        return live if row.id in self.lives else None
+        return live if self.lives.get(row.id) is live else None  # its first code may have been its last
 
     def find(self, id: str) -> ExecutionRow | None:
         """Give the newest run with this id as this batch sees it."""
@@ -103,13 +109,14 @@ class Memory:
         self.lives[row.id] = live
         runner.work.touched[live] = None
         self._adopt(live)
+        if live.run is not None and live.run.closing is not None:  # only if someone else wrote to our tables
+            logger.warning("%s: its history has ended but its row said %s; put right", row.id, row.status)
+            runner.commands.close_as_recorded(live)
+            return live
         if row.status is Status.BLOCKED:
             row.problem = None
             runner.set_status(live, Status.RUNNING)
-        if first:
-            live.first = first
-            if not live.held:
-                runner.run_first(live)
+        live.first = first
         return live
 
     def _adopt(self, live: Live) -> None:

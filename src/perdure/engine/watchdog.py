@@ -55,7 +55,9 @@ class Watchdog:
     def _stand_in(self) -> None:
         """Warn once, then drive the runner until the loop answers."""
         began = time.monotonic()
-        logger.warning("the event loop has not run for %.2f s: %s", BLOCKED_AFTER_S, self._culprit())
+        culprit = self._culprit()
+        if culprit is not None:
+            logger.warning("the event loop has not run for %.2f s: %s", BLOCKED_AFTER_S, culprit)
         while not self._answered.wait(STEP_S) and not self._closed.is_set():
             if self.runner.mutex.locked():
                 continue  # workflow code or a commit is running there: that is what the loop is busy with
@@ -63,9 +65,11 @@ class Watchdog:
                 self.runner.pump()
             except Exception:
                 logger.exception("the runner failed while the event loop was blocked")
-        logger.warning("the event loop was blocked for %.2f s", BLOCKED_AFTER_S + time.monotonic() - began)
+        if culprit is not None:
+            logger.warning("the event loop was blocked for %.2f s", BLOCKED_AFTER_S + time.monotonic() - began)
 
-    def _culprit(self) -> str:
+    def _culprit(self) -> str | None:
+        """Say what stands on the loop; None when it only had no processor time, or the runner itself is busy there."""
         codes = {attempt.activity_def.fn.__code__: attempt for attempt in list(self.running())}
         frame: FrameType | None = sys._current_frames().get(self.runner.loop_thread)
         innermost = frame
@@ -77,6 +81,6 @@ class Watchdog:
                     f"{frame.f_code.co_filename}:{frame.f_lineno}; make it a `def` activity: those run in threads"
                 )
             frame = frame.f_back
-        if innermost is None:
-            return "no Python code stands on it"
+        if innermost is None or innermost.f_code.co_filename.endswith(("selectors.py", "base_events.py")):
+            return None
         return f"code at {innermost.f_code.co_filename}:{innermost.f_lineno} blocks it"

@@ -5,14 +5,16 @@ The events are process-wide and come from everywhere, so:
 1. An event that is not in the table costs one dict lookup; one that is, outside workflow code, one call more.
 2. Code that a workflow triggers without asking for it may do what it needs: imports, logging, tracebacks, warnings, the
    debugger, time zone data, finalizers, and perdure itself.
-3. What raises no event is out of reach: `time.time`, `random`, `os.environ`, `os.stat`; before Python 3.13
-   `time.sleep`, before 3.12 new threads. The static check (`static.py`) looks for these.
+3. What raises no event is out of reach: `time.time`, `random`, `os.environ`, `os.stat`; before 3.12 new threads. The
+   static check (`static.py`) looks for these. `time.sleep` has its event from 3.13; `install` adds it to older versions.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -77,8 +79,21 @@ def install(in_workflow: Callable[[], bool]) -> None:
     if AuditHook.installed is None:
         AuditHook.installed = AuditHook(in_workflow)
         sys.addaudithook(AuditHook.installed.hook())
+        if sys.version_info < (3, 13):
+            time.sleep = _announced(time.sleep)  # type: ignore[assignment]
     elif AuditHook.installed.in_workflow != in_workflow:
         raise InternalError("the audit hook is already installed, with another predicate")
+
+
+def _announced(sleep: Callable[[float], None]) -> Callable[[float], None]:
+    """Give `time.sleep` the audit event that Python 3.13 has."""
+
+    @functools.wraps(sleep)
+    def announced(seconds: float) -> None:
+        sys.audit("time.sleep", seconds)
+        sleep(seconds)
+
+    return announced
 
 
 def _refuse(event: str, args: tuple[object, ...], frame: FrameType | None) -> None:

@@ -61,7 +61,8 @@ class RuleBook:
         """Return the rule that `value` breaks and the dotted name to report; None when there is none."""
         match value:
             case Known(obj):
-                return self._objects.get(id(obj)) or self._by_home(obj)
+                wrapped = getattr(obj, "__wrapped__", obj)  # `time.sleep` once audit.py has given it its event
+                return self._objects.get(id(obj)) or self._objects.get(id(wrapped)) or self._by_home(obj)
             case Member(owner, name, obj, through):
                 return self._by_member(owner, name, obj, through)
             case Unloaded(path):

@@ -50,7 +50,10 @@ class Store(Protocol):
     # --- the runner's ----------------------------------------------------------------------------------------------
 
     def become_runner(self, description: str) -> int:
-        """Take over as the runner: from now on commits of runners before are refused. Give the new epoch."""
+        """Take over as the runner: from now on commits of runners before are refused. Give the new epoch.
+
+        Raises `StoreError` when the store is damaged.
+        """
 
     def commit(self, batch: Batch) -> None:
         """Write `batch` in one transaction; new rows have their `num` afterwards."""
@@ -128,7 +131,8 @@ class Store(Protocol):
         kept."""
 
     def delete(self, nums: Sequence[int]) -> int:
-        """Delete closed executions whole, in one transaction; give how many."""
+        """Delete closed executions whole, in one transaction; give how many. Open ones are skipped. A key is never
+        given again, so a timer that is left over finds nothing when it is due, and the runner drops it."""
 
     def vacuum(self, pages: int) -> int:
         """Give up to `pages` free pages back to the file system; give how many are still free."""

@@ -61,6 +61,12 @@ class Doorbell:
                 self._drop(name)
         return woken
 
+    def remove_stale(self) -> None:
+        """Remove the pipes of processes that died."""
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.folder):
+                self._remove_stale(name)
+
     def close(self) -> None:
         for fd in self._pipes.values():
             os.close(fd)

@@ -14,7 +14,7 @@ from perdure.events import Event
 from perdure.store.batch import Batch, Parked
 from perdure.store.protocol import Filter
 from perdure.store.rows import ExecutionRow, InboxRow, TimerRow
-from perdure.store.sqlite import checkup, schema
+from perdure.store.sqlite import checkup, schema, startup
 from perdure.store.sqlite.connection import Synchronous, open_connection, translated
 from perdure.store.sqlite.listing import Listing
 from perdure.store.sqlite.reader import Reader
@@ -83,6 +83,7 @@ class SqliteStore:
     # --- the runner's -----------------------------------------------------------------------------------------------
 
     def become_runner(self, description: str) -> int:
+        startup.examine(self.writer.connection, self.path)
         return self.writer.become_runner(description)
 
     def commit(self, batch: Batch) -> None:

@@ -90,6 +90,7 @@ class Writer:
         self.connection.execute("BEGIN IMMEDIATE")
         epoch = self.connection.execute(self._sql["epoch"]).get
         if epoch != self.epoch:
+            self.rollback()  # or the next try would find the transaction open and ask no more
             raise StaleRunner(
                 f"{self.path}: another process became the runner (epoch {epoch}, ours was {self.epoch})",
                 hint="this engine stopped; nothing was lost, the other one goes on",
@@ -203,11 +204,12 @@ class Fence:
     _WRITES = frozenset(
         {
             apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE, apsw.SQLITE_DROP_TABLE,
-            apsw.SQLITE_CREATE_TRIGGER, apsw.SQLITE_CREATE_INDEX, apsw.SQLITE_DROP_INDEX, apsw.SQLITE_CREATE_TABLE, apsw.SQLITE_CREATE_VIEW,
-            apsw.SQLITE_DROP_VIEW, apsw.SQLITE_DROP_TRIGGER,
+            apsw.SQLITE_CREATE_TRIGGER, apsw.SQLITE_CREATE_INDEX, apsw.SQLITE_DROP_INDEX, apsw.SQLITE_CREATE_TABLE,
+            apsw.SQLITE_CREATE_VIEW, apsw.SQLITE_DROP_VIEW, apsw.SQLITE_DROP_TRIGGER,
         }
     )  # fmt: skip
     _VIEWS = frozenset({"executions", "history", "pending_activities", "timers", "failures"})
+    _COUNTERS = "sqlite_sequence"  # ours and the user's: what it counts must never be given twice
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.closed_to_user = True
@@ -230,7 +232,10 @@ class Fence:
         return apsw.SQLITE_OK
 
     def _ours(self, name: str | None) -> bool:
-        return name is not None and (name.lower().startswith("perdure_") or name.lower() in self._VIEWS)
+        if name is None:
+            return False
+        lower = name.lower()
+        return lower.startswith("perdure_") or lower in self._VIEWS or lower == self._COUNTERS
 
 
 class SqliteTransaction:

@@ -13,9 +13,10 @@ CREATE TABLE perdure_kind (
   name TEXT NOT NULL
 ) STRICT;
 
--- A projection: one row a run of an execution.
+-- A projection: one row a run of an execution. A `num` is never given twice: what is left of a deleted execution (a child, a
+-- timer) must not find another one in its place.
 CREATE TABLE perdure_execution (
-  num INTEGER PRIMARY KEY,
+  num INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL,
   run INTEGER NOT NULL,
   workflow TEXT NOT NULL,

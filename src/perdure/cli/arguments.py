@@ -1,0 +1,53 @@
+"""JSON from the command line, and a workflow's arguments out of it."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from perdure.cli.exits import UsageError
+from perdure.workflow import Workflow
+
+
+def read_json(text: str, what: str) -> Any:
+    """Parse JSON; `@FILE` reads a file and `-` stdin. Raises `UsageError`."""
+    source = what
+    if text == "-":
+        text, source = sys.stdin.read(), f"{what} on stdin"
+    elif text.startswith("@"):
+        source = f"{what} in {text[1:]}"
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{source} cannot be read: {error}") from None
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        hint = "quote it for the shell: '{\"n\": 1}', and text as '\"text\"'"
+        raise UsageError(f"{source} is not JSON: {error}", hint=hint) from None
+
+
+def named(text: str) -> dict[str, Any]:
+    """Read arguments by name, for a workflow whose code is not here."""
+    value = read_json(text, "--input")
+    if not isinstance(value, dict):
+        hint = "name the workflow as MODULE:workflow to give arguments by position"
+        raise UsageError("--input must be a JSON object of arguments by name", hint=hint)
+    return value
+
+
+def bind(workflow: Workflow[..., Any, Any], text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Read arguments and check them against the workflow's signature. Raises `UsageError` or `InvalidValue`."""
+    value = read_json(text, "--input")
+    if not isinstance(value, dict | list):
+        raise UsageError("--input must be a JSON object (by name) or array (by position)", hint="write '[42]' for 42")
+    args, kwargs = ((), value) if isinstance(value, dict) else (tuple(value), {})
+    workflow.arguments.check(args, kwargs)
+    # By position as far as that goes: a parameter may have the name of an option of `start`.
+    bound = inspect.signature(workflow.fn).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound.args, bound.kwargs

@@ -1,0 +1,109 @@
+"""`perdure history`: the events of one execution, as they are or as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+import typer
+
+from perdure.cli import options
+from perdure.cli.command import command
+from perdure.cli.moments import brief, clock, iso
+from perdure.cli.output import Output, clean, shorten
+from perdure.client import Client
+from perdure.types import HistoryEvent, Status
+
+LOOK_EVERY_S = 0.1
+"""How often `--follow` asks SQLite whether anything was committed: a look at a counter, not at the tables."""
+_STYLES = {"failed": "red", "blocked": "red", "cancel": "magenta", "terminated": "magenta", "completed": "green"}
+
+
+@command
+async def history(
+    id: options.Id,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the execution has ended.")] = False,
+    run: Annotated[int | None, typer.Option("--run", metavar="N", help="This run, not the newest.")] = None,
+    after: Annotated[int, typer.Option("--after", metavar="SEQ", min=0, help="Only events after this one.")] = 0,
+    full: Annotated[bool, typer.Option("--full", help="Do not shorten data on a terminal.")] = False,
+    db: options.Db = options.DEFAULT,
+    json: options.Json = False,
+) -> None:
+    """Print the history of an execution.
+
+    In a pipe: seq, instant, kind, ref, name, data, with tabs between. `--follow` goes along when the execution
+    continues as a new run.
+    """
+    out = Output(json)
+    async with options.open_client(db) as client:
+        number = (await client.describe(id, run)).run
+        begun: datetime | None = None
+        async for event in _events(client, id, number, after, follow, pinned=run is not None):
+            begun = begun or event.at
+            _write(event, begun, out, full)
+            if follow:
+                out.flush()
+
+
+async def _events(
+    client: Client, id: str, run: int, after: int, follow: bool, pinned: bool
+) -> AsyncIterator[HistoryEvent]:
+    version = -1
+    while True:
+        info = await client.describe(id, run)  # before its events: what closed by now has all of them
+        async for event in _page(client, id, run, after):
+            after = event.seq
+            yield event
+        if not follow:
+            return
+        if info.status is Status.CONTINUED and not pinned:
+            run, after = run + 1, 0
+        elif info.status.closed:
+            return
+        else:
+            version = await _change(client, version)
+
+
+async def _page(client: Client, id: str, run: int, after: int) -> AsyncIterator[HistoryEvent]:
+    async for event in client.execution(id).history(run=run, after=after):
+        yield event
+
+
+async def _change(client: Client, version: int) -> int:
+    """Wait until something was committed since `version`."""
+    while (now := client.store.changed()) == version:
+        await asyncio.sleep(LOOK_EVERY_S)
+    return now
+
+
+def _write(event: HistoryEvent, begun: datetime, out: Output, full: bool) -> None:
+    if out.json:
+        data = msgspec.Raw(b"null" if event.data is None else event.data.encode())
+        out.object({**msgspec.structs.asdict(event), "data": data})
+    elif out.terminal:
+        _print(event, begun, out, full)
+    else:
+        out.line(event.seq, iso(event.at), event.kind, event.ref, event.name, event.data)
+
+
+def _print(event: HistoryEvent, begun: datetime, out: Output, full: bool) -> None:
+    from rich.text import Text
+
+    style = next((style for word, style in _STYLES.items() if word in event.kind), "")
+    ref = f" of #{event.ref}" if event.ref is not None else ""
+    data = clean(event.data)
+    out.print(
+        Text.assemble(
+            (f"{'#' + str(event.seq):>6} ", "bold"),
+            (f"{clock(event.at, datetime.now(UTC))} +{brief(event.at - begun):<8} ", "dim"),
+            (event.kind, style),
+            (ref, "dim"),
+            " ",
+            (clean(event.name), "cyan"),
+            " ",
+            (data if full else shorten(data, 160), "dim"),
+        )
+    )

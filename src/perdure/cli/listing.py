@@ -1,0 +1,131 @@
+"""`perdure list`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perdure.cli import options
+from perdure.cli.command import command
+from perdure.cli.exits import UsageError
+from perdure.cli.moments import brief, iso, moment, relative
+from perdure.cli.output import STYLES, Output, note, styled
+from perdure.client import Client
+from perdure.store import Filter
+from perdure.types import ExecutionInfo, Status
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+LOOK_EVERY_S = 0.25
+
+
+@command
+async def list_executions(
+    workflow: Annotated[str | None, typer.Option("--workflow", "-w", metavar="NAME", help="Of this workflow.")] = None,
+    status: Annotated[list[Status] | None, typer.Option("--status", "-s", help="In this status; repeatable.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="WHEN", help="Created at or after: 2h ago as `2h`, or ISO 8601.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", "--older", metavar="WHEN", help="Created before; `--older 7d` reads well.")
+    ] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", metavar="TEXT", help="Ids that begin so.")] = None,
+    parent: Annotated[str | None, typer.Option("--parent", metavar="ID", help="Children of this one.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="At most so many.")] = 50,
+    after: Annotated[
+        str | None,
+        typer.Option("--after", metavar="ID[#RUN]", help="The next page: what comes after this one in the list."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep the list on the terminal up to date.")] = False,
+    db: options.Db = options.DEFAULT,
+    json: options.Json = False,
+) -> None:
+    """List executions, newest first.
+
+    In a pipe: id, run, workflow, status, created, ended, error or problem, with tabs between.
+    """
+    out = Output(json)
+    now = datetime.now(UTC)
+    async with options.open_client(db) as client:
+        chosen = Filter(
+            workflow=workflow,
+            status=tuple(status or ()),
+            id_prefix=prefix,
+            created_after=None if since is None else moment(since, now),
+            created_before=None if until is None else moment(until, now),
+            parent_id=parent,
+            after=None if after is None else await _cursor(client, after),
+            limit=limit,
+        )
+        if watch:
+            await _watch(client, chosen, out)
+        else:
+            _write(await client.list(chosen), out, limit)
+
+
+async def _cursor(client: Client, text: str) -> tuple[str, int]:
+    """Find the execution that a page ended with. Raises `ExecutionNotFound`."""
+    id, _, run = text.rpartition("#")
+    if id and run.isdigit():
+        return id, (await client.describe(id, int(run))).run
+    return text, (await client.describe(text)).run
+
+
+def _write(found: Sequence[ExecutionInfo], out: Output, limit: int) -> None:
+    if out.terminal:
+        out.print(table(found, datetime.now(UTC)) if found else styled("no executions", "dim"))
+        if len(found) == limit:
+            note(f"more: --after {found[-1].id}" + (f"#{found[-1].run}" if found[-1].run > 1 else ""))
+        return
+    for info in found:
+        if out.json:
+            out.object(info)
+        else:
+            out.line(*plain(info))
+
+
+def plain(info: ExecutionInfo) -> tuple[object, ...]:
+    what = info.error or info.problem
+    return (
+        info.id, info.run, info.workflow, info.status, iso(info.created_at), iso(info.ended_at), what,
+    )  # fmt: skip
+
+
+def table(found: Sequence[ExecutionInfo], now: datetime) -> Table:
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
+    for name in ("id", "workflow", "status", "created", "took", "events"):
+        grid.add_column(
+            name, no_wrap=name != "id", overflow="fold", justify="right" if name in ("took", "events") else "left"
+        )
+    grid.add_column("error or problem", overflow="ellipsis", no_wrap=True, max_width=60)
+    for info in found:
+        grid.add_row(
+            styled(info.id if info.run == 1 else f"{info.id}#{info.run}", "bold"),
+            styled(info.workflow),
+            styled(info.status, STYLES[info.status]),
+            styled(relative(info.created_at, now)),
+            styled(brief((info.ended_at or now) - info.created_at)),
+            styled(f"{info.events:,}"),
+            styled((info.error or info.problem or "").partition("\n")[0], "red"),
+        )
+    return grid
+
+
+async def _watch(client: Client, chosen: Filter, out: Output) -> None:
+    if not (out.terminal and sys.stdout.isatty()):
+        raise UsageError("--watch needs a terminal", hint="in a pipe use --json and run it again when needed")
+    from rich.live import Live
+
+    with Live(console=out.console, auto_refresh=False, screen=False) as live:
+        while True:
+            found = await client.list(chosen)
+            live.update(table(found, datetime.now(UTC)) if found else styled("no executions", "dim"), refresh=True)
+            await asyncio.sleep(LOOK_EVERY_S if any(not info.status.closed for info in found) else 4 * LOOK_EVERY_S)

@@ -1,0 +1,64 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from perdure.cli.command import KEYS
+from perdure.client import Client
+from perdure.codec.encryption import AesGcmCodec
+from perdure.store import Filter
+from perdure.store.sqlite import SqliteStore
+from perdure.store.target import database_path
+
+DATABASE = "PERDURE_DB"
+DEFAULT = "perdure.db"
+
+
+def complete_id(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete an execution id from the database, for the shell."""
+    target = ctx.params.get("db") or os.environ.get(DATABASE) or DEFAULT
+    try:
+        store = SqliteStore(database_path(target), create=False)
+        try:
+            return list(dict.fromkeys(info.id for info in store.list(Filter(id_prefix=incomplete or None, limit=50))))
+        finally:
+            store.close()
+    except Exception:  # nothing may be printed while a command line is being typed
+        return []
+
+
+Db = Annotated[str, typer.Option("--db", envvar=DATABASE, metavar="FILE", help="The database.")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="The execution.", autocompletion=complete_id, show_default=False)
+]
+Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the history.")]
+Input = Annotated[
+    str,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="JSON",
+        help="The arguments: an object (by name) or an array (by position); @FILE reads a file, - stdin.",
+    ),
+]
+NewId = Annotated[
+    str | None,
+    typer.Option("--id", metavar="ID", help="The execution's id; the same id twice is the same execution."),
+]
+TimeLimit = Annotated[
+    str | None, typer.Option("--time-limit", metavar="DURATION", help="End the execution when it takes longer.")
+]
+
+
+def codec() -> AesGcmCodec | None:
+    """Give the codec that the environment asks for."""
+    return AesGcmCodec.from_environment(KEYS) if os.environ.get(KEYS) else None
+
+
+def open_client(db: str) -> Client:
+    return Client(db, codec=codec())

@@ -1,0 +1,127 @@
+"""What is written where: for people on a terminal, one plain line per thing in a pipe, JSON on request.
+
+Answers go to stdout, everything else (progress, notes, errors) to stderr. Text from the database is shown with its
+control characters escaped: a file from a stranger must not steer the terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from perdure.errors import PerdureError
+from perdure.types import Status
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
+    ord("\t"): "\\t",
+    ord("\n"): "\\n",
+    ord("\r"): "\\r",
+}
+_KEEP_LINES = {code: text for code, text in _ESCAPES.items() if code not in (ord("\n"), ord("\t"))}
+
+STYLES = {
+    Status.PENDING: "cyan",
+    Status.RUNNING: "bold blue",
+    Status.WAITING: "blue",
+    Status.PAUSED: "yellow",
+    Status.BLOCKED: "bold red",
+    Status.COMPLETED: "green",
+    Status.FAILED: "red",
+    Status.CANCELLED: "magenta",
+    Status.TERMINATED: "magenta",
+    Status.CONTINUED: "green",
+}
+
+
+def clean(value: object, *, lines: bool = False) -> str:
+    """Write a value on one line (with `lines` on several) without control characters; empty for None."""
+    text = "" if value is None else str(value)
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text.translate(_KEEP_LINES if lines else _ESCAPES)
+
+
+def shorten(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: max(limit - 1, 0)] + "…"
+
+
+def styled(value: object, style: str = "") -> Text:
+    """Make cleaned text for rich, in which no markup is looked for."""
+    from rich.text import Text
+
+    return Text(clean(value, lines=True), style=style)
+
+
+class Output:
+    """One command's stdout. `terminal` says that a person reads it."""
+
+    def __init__(self, json: bool = False) -> None:
+        self.json = json
+        self.terminal = sys.stdout.isatty() and not json
+
+    @cached_property
+    def console(self) -> Console:
+        from rich.console import Console
+
+        return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=not self.terminal)
+
+    def print(self, *parts: RenderableType) -> None:
+        """Print for a terminal."""
+        self.console.print(*parts)
+
+    def line(self, *fields: object) -> None:
+        """Print one line of fields with tabs between them, for a pipe."""
+        sys.stdout.write("\t".join(clean(field) for field in fields) + "\n")
+
+    def object(self, value: Any) -> None:
+        """Print one line of JSON."""
+        sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+    def done(self, message: str, value: Any) -> None:
+        """Say that a request was taken: JSON on request, a sentence for people, nothing in a pipe."""
+        if self.json:
+            self.object(value)
+        elif self.terminal:
+            self.print(styled(message))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+def error_console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def note(message: str) -> None:
+    """Say something on stderr that is not an error."""
+    text = clean(message, lines=True)
+    if sys.stderr.isatty():
+        error_console().print(styled(text, "dim"))
+    else:
+        sys.stderr.write(text + "\n")
+
+
+def complain(message: str, hint: str = "") -> None:
+    """Print an error and what to do about it on stderr."""
+    message, hint = clean(message, lines=True), clean(hint, lines=True)
+    if not sys.stderr.isatty():
+        sys.stderr.write(f"error: {message}\n" + (f"hint: {hint}\n" if hint else ""))
+        return
+    from rich.text import Text
+
+    console = error_console()
+    console.print(Text.assemble(("error: ", "bold red"), message))
+    if hint:
+        console.print(Text.assemble(("hint: ", "bold"), hint))
+
+
+def complain_about(error: PerdureError) -> None:
+    complain(Exception.__str__(error) or type(error).__name__, error.hint)

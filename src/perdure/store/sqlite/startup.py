@@ -1,0 +1,43 @@
+"""What a new runner looks at before it trusts the file, and what it does about what it finds."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+
+import apsw
+
+from perdure.errors import StoreError
+from perdure.store.sqlite.connection import translated
+from perdure.store.sqlite.doorbell import Doorbell
+
+logger = logging.getLogger("perdure.store")
+
+CHECK_UP_TO_BYTES = 32 * 1024 * 1024
+"""Files up to this size are checked whole; larger ones would delay the start. `perdure doctor` checks any size."""
+LOW_SPACE_BYTES = 64 * 1024 * 1024
+
+
+def examine(connection: apsw.Connection, path: Path) -> None:
+    """Set what must be set, remove what dead processes left, warn of a nearly full disk.
+
+    Raises `StoreError` when the file is damaged: running on would make it worse.
+    """
+    with translated(path):
+        if connection.pragma("journal_mode") != "wal":  # another tool changed it
+            connection.pragma("journal_mode", "wal")
+        if os.path.getsize(path) <= CHECK_UP_TO_BYTES:
+            lines = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
+            if lines != ["ok"]:
+                raise StoreError(
+                    f"{path} is damaged: {'; '.join(lines)}",
+                    hint="keep a copy of it, restore a backup, or try `sqlite3 damaged.db .recover`",
+                )
+    Doorbell(path).remove_stale()
+    with contextlib.suppress(OSError):
+        room = os.statvfs(path.parent)
+        free = room.f_bavail * room.f_frsize
+        if free < LOW_SPACE_BYTES:
+            logger.warning("%s: only %d MiB are free on its disk", path, free // 1024**2)
