@@ -52,7 +52,7 @@ class Kind(IntEnum):
     ACTIVITY_CANCELLED = 41  # ref
     TIMER_STARTED = 42  # data when it is due, microseconds since 1970
     TIMER_CANCELLED = 43  # ref
-    CHILD_STARTED = 44  # name workflow, data {"id", "args"}
+    CHILD_STARTED = 44  # name workflow, data {"id", "args"}; and "on_parent_end": "abandon" where it is
     CHILD_CANCEL_REQUESTED = 45  # ref
     SIGNAL_SENT = 46  # name, data {"to", "value"}
     STATE_SET = 47  # name key, data the value; no data: the key was removed

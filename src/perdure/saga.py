@@ -27,7 +27,7 @@ class Saga:
             saga.add(refund, charge_id)
 
     When the block raises or is cancelled, the steps run in reverse order, one after the other; a cancellation does
-    not stop them. A step that fails does not stop the ones before it either; its error is added to the raised one
+    not stop them, it is raised when they are done. A step that fails does not stop the ones before it either; its error is added to the raised one
     as a note. `with Saga()` in `def` workflows.
     """
 
@@ -41,14 +41,18 @@ class Saga:
         self._steps.append((undo, args, kwargs))
 
     async def undo(self, error: BaseException | None = None) -> None:
-        """Run the registered steps in reverse and forget them."""
+        """Run the registered steps in reverse and forget them. A cancellation that arrives meanwhile waits until they
+        are done."""
+        cancelled: asyncio.CancelledError | None = None
         while self._steps:
             step, args, kwargs = self._steps.pop()
-            try:
-                await _finish(step.submit(*args, **kwargs))
-            except Exception as failed:
-                if error is not None:
-                    error.add_note(f"undo step {step.name} failed: {type(failed).__name__}: {failed}")
+            call = step.submit(*args, **kwargs)
+            cancelled = await _finish(call) or cancelled
+            failed = asyncio.CancelledError() if call.cancelled() else call.exception()
+            if failed is not None and error is not None:
+                error.add_note(f"undo step {step.name} failed: {type(failed).__name__}: {failed}")
+        if cancelled is not None:
+            raise cancelled
 
     async def __aenter__(self) -> Saga:
         return self
@@ -71,11 +75,12 @@ class Saga:
             wait_in_greenlet(self.undo(error))
 
 
-async def _finish(call: Any) -> Any:
-    """Await `call` to its end; a cancellation from an inner scope (a timeout around the saga) does not reach it."""
-    while True:
+async def _finish(call: Any) -> asyncio.CancelledError | None:
+    """Wait for `call` to its end; give the last cancellation that came meanwhile, which does not reach it."""
+    cancelled: asyncio.CancelledError | None = None
+    while not call.done():
         try:
-            return await asyncio.shield(call)
-        except asyncio.CancelledError:
-            if call.done():
-                raise
+            await asyncio.wait([call])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return cancelled

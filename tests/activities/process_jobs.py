@@ -104,9 +104,9 @@ async def dies() -> None:
 
 
 @workflow
-async def hangs(started: str, timeout_s: float | None = None) -> str:
+async def hangs(started: str, limit_s: float | None = None) -> str:
     try:
-        await hanging.options(timeout_s=timeout_s).submit(started)
+        await hanging.options(timeout_s=limit_s).submit(started)
     except ActivityTimeout as error:
         return error.limit
     return "no timeout"

@@ -77,7 +77,7 @@ async def test_a_cancelled_attempt_ends_with_its_process(database, tmp_path, unt
 async def test_an_attempt_over_its_time_ends_with_its_process(database, tmp_path, until):
     started = tmp_path / "started"
     async with Engine(database, workflows=[jobs.hangs], max_processes=1) as engine:
-        assert await (await engine.start(jobs.hangs, str(started), timeout_s=2)).result() == "timeout_s"
+        assert await (await engine.start(jobs.hangs, str(started), limit_s=0.5)).result() == "timeout_s"
         if started.exists():
             await until(lambda: not alive(int(started.read_text())))
 

@@ -215,3 +215,23 @@ async def test_a_limit_that_the_call_gives_overrides_that_of_the_activity(databa
     async with Engine(database, workflows=[job]) as engine:
         with pytest.raises(ActivityTimeout, match=r"timeout_s=0\.05"):
             await (await engine.start(job)).result()
+
+
+@pytest.mark.parametrize("kind", ["async", "thread"])
+async def test_the_limit_for_starting_does_not_end_an_attempt_that_has_started(database, kind):
+    @activity(retry=ONCE, start_timeout_s=0.1)
+    async def long_async() -> str:
+        await asyncio.to_thread(threading.Event().wait, 0.3)
+        return "done"
+
+    @activity(retry=ONCE, start_timeout_s=0.1)
+    def long_thread() -> str:
+        threading.Event().wait(0.3)
+        return "done"
+
+    @workflow
+    async def job() -> str:
+        return await (long_async if kind == "async" else long_thread).submit()
+
+    async with Engine(database, workflows=[job]) as engine:
+        assert await (await engine.start(job)).result() == "done"

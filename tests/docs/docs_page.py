@@ -4,7 +4,7 @@ A comment in the lines right before a block says how it is tested; without one, 
 
     <!-- test: skip because … -->     not run
     <!-- test: file shop.py -->       written to that file
-    <!-- test: background -->         a console block that runs until the page ends
+    <!-- test: background a.db -->    a console block that runs until the page ends; go on once the file a.db is there
     <!-- test: fails -->              a console block whose last command ends with a status other than 0
 
 A `text` block right after a `python` block is what that one prints.
@@ -96,7 +96,9 @@ def like(expected: str, got: str) -> bool:
     expected = expected.strip()
     for match in _LOOSE.finditer(expected):
         pattern += re.escape(expected[position : match.start()])
-        pattern += {"any": r".*?", "instant": _INSTANT, "micros": r"1\d{15}", "uuid": _UUID, "space": r"\s+"}[match.lastgroup or ""]
+        pattern += {"any": r".*?", "instant": _INSTANT, "micros": r"1\d{15}", "uuid": _UUID, "space": r"\s+"}[
+            match.lastgroup or ""
+        ]
         position = match.end()
     pattern += re.escape(expected[position:])
     return re.fullmatch(pattern, got.strip(), re.DOTALL) is not None

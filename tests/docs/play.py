@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import traceback
 import types
 import warnings
@@ -25,6 +26,9 @@ from docs_page import CONSOLE, Block, blocks, commands
 RUN = {"perdure", "sqlite3", "python", "cp", "ls"}
 """What a console block may run; the rest (`pip`, `make`, `git`) is for the reader's machine."""
 READERS = {"pip", "make", "git", "cd", "uv", "litestream"}
+
+LIMIT_S = 30.0
+"""For one block."""
 
 
 class Player:
@@ -50,6 +54,8 @@ class Player:
                 self._python(block, str(source.resolve()))
             elif block.language in CONSOLE:
                 self._console(block)
+            if self.report and self.report[-1]["error"]:
+                return
 
     def close(self) -> None:
         for process in self.background:
@@ -65,7 +71,7 @@ class Player:
             try:
                 result = eval(code, self.main.__dict__)
                 if result is not None:
-                    self.runner.run(result)
+                    self.runner.run(asyncio.wait_for(result, LIMIT_S))
             except BaseException:
                 error = traceback.format_exc()
         self._note(block, "", printed.getvalue(), error)
@@ -81,18 +87,26 @@ class Player:
                 self._note(block, command, "", f"a console block that runs {first - RUN}: not one of {sorted(RUN)}")
             elif block.mark == "background":
                 self.background.append(subprocess.Popen(["bash", "-c", f"exec {command}"], text=True))
+                self._await_file(block.detail)
             else:
                 self._run(block, command)
 
     def _run(self, block: Block, command: str) -> None:
         done = subprocess.run(
-            ["bash", "-c", command], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+            ["bash", "-c", command], capture_output=True, text=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL
         )
         killed = done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
         wrong = done.returncode != 0 and not killed and block.mark != "fails"
         error = f"exit status {done.returncode}\n{done.stderr}" if wrong else ""
         shown = done.stdout + (done.stderr if block.mark == "fails" else "") + ("Killed\n" if killed else "")
         self._note(block, command, shown, error)
+
+    def _await_file(self, name: str) -> None:
+        for _ in range(3_000):
+            if not name or Path(name).exists():
+                return
+            time.sleep(0.01)
+        raise TimeoutError(f"{name} did not appear")
 
     def _note(self, block: Block, command: str, printed: str, error: str) -> None:
         self.report.append({"line": block.line, "command": command, "printed": printed, "error": error})
@@ -107,6 +121,7 @@ def _padded(found: list[Block]) -> str:
 
 
 def main(page: str, report: str) -> None:
+    sys.path.insert(0, os.getcwd())
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     from perdure.errors import DeterminismWarning
 

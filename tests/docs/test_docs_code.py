@@ -93,9 +93,12 @@ def test_links_lead_somewhere() -> None:
 def anchors(page: Path) -> set[str]:
     """Give the anchors that a page's headings get, the way GitHub makes them."""
     found: set[str] = set()
-    for title in re.findall(r"^#+ +(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for title in re.findall(r"^#+ +(.*)$", prose, re.MULTILINE):
         plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title).replace("`", "").lower()
-        found.add(re.sub(r"[^\w\- ]", "", plain).strip().replace(" ", "-"))
+        anchor = re.sub(r"[^\w\- ]", "", plain).strip().replace(" ", "-")
+        numbered = (f"{anchor}-{n}" for n in range(1, 10))
+        found.add(anchor if anchor not in found else next(name for name in numbered if name not in found))
     return found
 
 

@@ -46,8 +46,8 @@ class World:
         """Wait until no execution runs and no timer is due."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
+            due = engine.store.next_due()  # before the counts: what came due in between would be missed
             counts = await engine.counts()
-            due = engine.store.next_due()
             busy = counts.get(Status.PENDING, 0) + counts.get(Status.RUNNING, 0)
             if not busy and (due is None or due > self.now_us):
                 return

@@ -50,4 +50,8 @@ def bind(workflow: Workflow[..., Any, Any], text: str) -> tuple[tuple[Any, ...],
     # By position as far as that goes: a parameter may have the name of an option of `start`.
     bound = inspect.signature(workflow.fn).bind(*args, **kwargs)
     bound.apply_defaults()
+    taken = bound.kwargs.keys() & {"id", "on_conflict", "timeout_s"}
+    if taken:
+        hint = "rename it, or make it an ordinary parameter"
+        raise UsageError(f"the keyword-only parameter {min(taken)} has the name of an option of `start`", hint=hint)
     return bound.args, bound.kwargs

@@ -12,10 +12,12 @@ import typer
 
 from perdure.cli import options
 from perdure.cli.command import command
-from perdure.cli.moments import brief, clock, iso
-from perdure.cli.output import Output, clean, shorten
+from perdure.cli.moments import brief, clock, iso, relative
+from perdure.cli.output import Output, clean
+from perdure.cli.standing import one_line
 from perdure.client import Client
-from perdure.types import HistoryEvent, Status
+from perdure.engine.loading import AttemptNote
+from perdure.types import HistoryEvent, Status, instant
 
 LOOK_EVERY_S = 0.1
 """How often `--follow` asks SQLite whether anything was committed: a look at a counter, not at the tables."""
@@ -94,16 +96,32 @@ def _print(event: HistoryEvent, begun: datetime, out: Output, full: bool) -> Non
 
     style = next((style for word, style in _STYLES.items() if word in event.kind), "")
     ref = f" of #{event.ref}" if event.ref is not None else ""
-    data = clean(event.data)
-    out.print(
-        Text.assemble(
-            (f"{'#' + str(event.seq):>6} ", "bold"),
-            (f"{clock(event.at, datetime.now(UTC))} +{brief(event.at - begun):<8} ", "dim"),
-            (event.kind, style),
-            (ref, "dim"),
-            " ",
-            (clean(event.name), "cyan"),
-            " ",
-            (data if full else shorten(data, 160), "dim"),
-        )
+    text = Text.assemble(
+        (f"{'#' + str(event.seq):>6} ", "bold"),
+        (f"{clock(event.at, datetime.now(UTC))} +{brief(event.at - begun):<8} ", "dim"),
+        (event.kind, style),
+        (ref, "dim"),
+        " ",
+        (clean(event.name), "cyan"),
+        " ",
+        (clean(event.data if full else gist(event)), "dim"),
     )
+    out.console.print(text, no_wrap=not full, overflow="fold" if full else "ellipsis", crop=not full)
+
+
+def gist(event: HistoryEvent) -> str:
+    """Give what a person wants to know of an event's data."""
+    data = event.data or ""
+    match event.kind:
+        case "failed" | "activity_failed" | "child_failed":
+            return one_line(data)
+        case "attempt_failed":
+            note = msgspec.json.decode(data, type=AttemptNote)
+            error = note.error_text
+            again = "" if note.retry_at is None else f", again at {clock(instant(note.retry_at), event.at)}"
+            return f"attempt {note.attempt}: {note.reason if error is None else one_line(error)}{again}"
+        case "timer_started":
+            due_at = instant(int(data or 0))
+            return f"due {clock(due_at, event.at)}, {relative(due_at, event.at)}"
+        case _:
+            return data

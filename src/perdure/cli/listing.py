@@ -91,7 +91,7 @@ def _write(found: Sequence[ExecutionInfo], out: Output, limit: int) -> None:
 
 
 def plain(info: ExecutionInfo) -> tuple[object, ...]:
-    what = info.error or info.problem
+    what = (info.error or info.problem or "").partition("\n")[0]
     return (
         info.id, info.run, info.workflow, info.status, iso(info.created_at), iso(info.ended_at), what,
     )  # fmt: skip

@@ -47,6 +47,7 @@ def load_workflow(spec: str) -> tuple[ModuleType, AnyWorkflow]:
         if len(known) == 1:
             return module, next(iter(known.values()))
         raise UsageError(f"{target} has {len(known)} workflows: {', '.join(known)}", hint=f"name one: {target}:NAME")
+    found: Any
     try:
         found = functools.reduce(getattr, name.split("."), module)
     except AttributeError:
@@ -82,7 +83,9 @@ def _load_file(path: Path) -> ModuleType:
     module = _import(name, str(path))
     if module.__file__ is None or not os.path.samefile(module.__file__, path):
         hint = "rename the file" if len(parts) == 1 else "run the command in the folder that holds its package"
-        raise UsageError(f"the module name {name} of {path} is taken by {module.__file__ or 'Python itself'}", hint=hint)
+        raise UsageError(
+            f"the module name {name} of {path} is taken by {module.__file__ or 'Python itself'}", hint=hint
+        )
     return module
 
 
@@ -98,7 +101,9 @@ def _import(name: str, shown: str) -> ModuleType:
         raise
     except SystemExit as error:
         hint = 'put what the script runs under `if __name__ == "__main__":`'
-        raise UsageError(f"{shown} ended the process while it was imported (exit code {error.code})", hint=hint) from None
+        raise UsageError(
+            f"{shown} ended the process while it was imported (exit code {error.code})", hint=hint
+        ) from None
     except BaseException as error:
         raise _failed(shown, error) from error
 

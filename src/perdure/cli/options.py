@@ -33,9 +33,7 @@ def complete_id(ctx: typer.Context, incomplete: str) -> list[str]:
 
 Db = Annotated[str, typer.Option("--db", envvar=DATABASE, metavar="FILE", help="The database.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
-Id = Annotated[
-    str, typer.Argument(metavar="ID", help="The execution.", autocompletion=complete_id, show_default=False)
-]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The execution.", autocompletion=complete_id, show_default=False)]
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the history.")]
 Input = Annotated[
     str,

@@ -51,6 +51,11 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: max(limit - 1, 0)] + "…"
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a number with its noun: `1 execution`, `2,000 executions`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def styled(value: object, style: str = "") -> Text:
     """Make cleaned text for rich, in which no markup is looked for."""
     from rich.text import Text
@@ -100,11 +105,11 @@ def error_console() -> Console:
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
-def note(message: str) -> None:
-    """Say something on stderr that is not an error."""
+def note(message: str, console: Console | None = None) -> None:
+    """Say something on stderr that is not an error. `console` is the one that shows a live display now."""
     text = clean(message, lines=True)
     if sys.stderr.isatty():
-        error_console().print(styled(text, "dim"))
+        (console or error_console()).print(styled(text, "dim"))
     else:
         sys.stderr.write(text + "\n")
 

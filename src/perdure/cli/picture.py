@@ -12,7 +12,7 @@ from perdure.cli.moments import brief, clock, iso, relative
 from perdure.cli.output import STYLES, Output, clean, shorten, styled
 from perdure.cli.standing import Open, Trouble
 from perdure.codec.failure import Failure
-from perdure.types import ExecutionInfo
+from perdure.types import ExecutionInfo, Status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -48,6 +48,12 @@ class Picture(msgspec.Struct, kw_only=True):
     children_total: int = 0
 
 
+def waits_for(picture: Picture) -> str:
+    """Say what an execution waits for that is not in the list of what is open."""
+    waiting = picture.info.status is Status.WAITING and not picture.pending
+    return "a signal" if waiting else ""
+
+
 # --- for a pipe: one line per fact, the kind of fact first ----------------------------------------------------------
 
 
@@ -58,7 +64,7 @@ def write_lines(picture: Picture, out: Output) -> None:
         "created": iso(info.created_at), "ended": iso(info.ended_at), "deadline": iso(picture.deadline_at),
         "parent": info.parent_id, "deployment": info.deployment, "events": info.events, "problem": info.problem,
         "reason": picture.reason, "input": _text(picture.input), "result": _text(picture.result),
-        "error": info.error, "activities done": picture.activities_done,
+        "error": info.error, "waits for": waits_for(picture), "activities done": picture.activities_done,
     }  # fmt: skip
     for name, value in facts.items():
         if value not in (None, ""):
@@ -134,6 +140,8 @@ def _facts(picture: Picture, now: datetime) -> list[tuple[str, str]]:
     for name, raw in (("input", picture.input), ("result", picture.result)):
         if raw is not None:
             found.append((name, shorten(_text(raw), WIDE)))
+    if waits_for(picture):
+        found.append(("waits for", waits_for(picture)))
     if picture.reason:
         found.append(("reason", picture.reason))
     return found
@@ -205,5 +213,3 @@ def _text(raw: msgspec.Raw | None) -> str:
 
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
-
-

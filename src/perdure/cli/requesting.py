@@ -14,6 +14,7 @@ from perdure.cli.arguments import read_json
 from perdure.cli.command import command
 from perdure.cli.exits import Conflict
 from perdure.cli.output import Output, note
+from perdure.cli.owner import owner
 from perdure.client import Client
 from perdure.types import ExecutionInfo, Status
 
@@ -92,5 +93,5 @@ def _must_be_failed(info: ExecutionInfo) -> None:
 async def _taken(client: Client, id: str, request: str, out: Output) -> None:
     """Say that the request is durable, and whether anyone is there to carry it out."""
     out.done(f"{request} of {id}: taken", {"id": id, "requested": request})
-    if out.terminal and not client.runner:
+    if out.terminal and owner(client.path) is None:
         note("no worker is running on this database: it will be carried out when one is")

@@ -114,7 +114,7 @@ class Standing:
 
     def _attempt_failed(self, event: HistoryEvent) -> None:
         note = msgspec.json.decode(event.data or "", type=AttemptNote)
-        error = note.reason if note.error is None else bytes(note.error).decode()
+        error = note.error_text or note.reason
         item = self.open.get(event.ref or 0)
         if note.reason == "error":
             self._trouble(event, "attempt", error, item.name if item else None, note.attempt)

@@ -134,7 +134,8 @@ class Client:
             raise TypeError(f"start takes a function decorated with @workflow, not {workflow!r}")
         data = workflow.arguments.check(args, kwargs)
         timeout = timeout_s if timeout_s is not None else workflow.timeout_s
-        row = await self._start(workflow.name, data, id or workflow.id, on_conflict, timeout, workflow.arguments.same)
+        chosen = workflow.id if id is None else id
+        row = await self._start(workflow.name, data, chosen, on_conflict, timeout, workflow.arguments.same)
         return Execution(self, row.id, workflow)
 
     async def start_by_name(
@@ -172,7 +173,8 @@ class Client:
         def alike(row: ExecutionRow, recorded: str) -> bool:
             return row.workflow == name and same(recorded, data)
 
-        return await gateway.start(name, data, id or new_id(), Conflict(conflict), timeout_us, alike)
+        chosen = new_id() if id is None else id
+        return await gateway.start(name, data, chosen, Conflict(conflict), timeout_us, alike)
 
     def execution(self, id: str, workflow: Workflow[..., Any, R] | None = None) -> Execution[R]:
         """Give a handle by id, without looking whether it exists. With `workflow`, results are decoded by its
@@ -197,11 +199,14 @@ class Client:
     # --- completion from outside -------------------------------------------------------------------------------------
 
     async def complete(self, token: str, value: Any = None) -> None:
-        """Complete the attempt that `token` belongs to with `value`. Raises `StaleToken`."""
+        """Complete the attempt that `token` belongs to with `value`. Raises `StaleToken`, `ExecutionClosed`."""
         await self._finish(token, "complete", msgspec.json.encode(value).decode())
 
     async def fail(self, token: str, error: BaseException) -> None:
-        """Fail the attempt that `token` belongs to; the workflow gets `error`. Raises `StaleToken`."""
+        """Fail the attempt that `token` belongs to; the workflow gets `error`.
+
+        Raises `StaleToken`, `ExecutionClosed`.
+        """
         await self._finish(token, "fail", encode_failure(error))
 
     async def _finish(self, token: str, what: str, data: str) -> None:

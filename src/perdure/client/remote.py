@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from perdure.client.token import refuse_stale
 from perdure.conflict import next_run
 from perdure.errors import ExecutionClosed, ExecutionExists, PerdureError
 from perdure.events import Event, Kind
@@ -127,13 +128,16 @@ class Remote:
         good = []
         for parked, future in requests:
             current = self.store.get(parked.row.num)
+            if current is not None and current.status is Status.CONTINUED and parked.what not in ("complete", "fail"):
+                current = self.store.find(current.id) or current
+                parked = parked._replace(row=current)
             retry = parked.what == "retry"
             if current is None or (current.status.closed and not retry):
                 _set(future, ExecutionClosed(f"execution {parked.row.id} has ended", hint="it takes no more input"))
             elif retry and current.status is not Status.FAILED:
                 hint = "only a failed one can be retried"
                 _set(future, PerdureError(f"execution {parked.row.id} is {current.status}, not failed", hint=hint))
-            else:
+            elif not self._is_stale(parked, future):
                 good.append((parked, future))
         try:
             if good:
@@ -144,6 +148,17 @@ class Remote:
         else:
             for _, future in good:
                 _set(future, None)
+
+    def _is_stale(self, parked: Parked, future: asyncio.Future[None]) -> bool:
+        """Say whether a completion cannot be taken; then the future is answered."""
+        if parked.what not in ("complete", "fail"):
+            return False
+        try:
+            refuse_stale(parked.name or "", parked.row.num, self.store.history(parked.row.num))
+        except PerdureError as error:
+            _set(future, error)
+            return True
+        return False
 
 
 def _set(future: asyncio.Future[Any], value: Any) -> None:

@@ -19,4 +19,7 @@ def _options() -> argparse.Namespace:
 
 if __name__ == "__main__":
     options = _options()
-    sys.exit(main(options.folder, with_tests=options.with_tests, library=options.library))
+    try:
+        sys.exit(main(options.folder, with_tests=options.with_tests, library=options.library))
+    except KeyboardInterrupt:
+        sys.exit(130)

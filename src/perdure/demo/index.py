@@ -12,6 +12,10 @@ from perdure.demo import ledger
 from perdure.demo.source import FileFacts, PackageFacts, Report, combine, examine, packages_in
 from perdure.workflow import execution_id, state, workflow
 
+EXECUTION_ID = "stdlib"
+STARTED = "started"
+"""What a worker writes on its standard output once the start of the job is on the disk."""
+
 
 class Job(msgspec.Struct, frozen=True):
     """What to index, and where the ledger is."""

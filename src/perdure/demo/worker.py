@@ -12,17 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from perdure.demo.index import Job, index_library, index_package
+from perdure.demo.index import EXECUTION_ID, STARTED, Job, index_library, index_package
 from perdure.engine.engine import Engine
-
-EXECUTION_ID = "stdlib"
-STARTED = "started"
-"""What it writes on its standard output once the start is on the disk."""
-
-
-def command(database: Path, job: Job) -> list[str]:
-    """Give the command line that runs a worker."""
-    return [sys.executable, "-m", "perdure.demo.worker", str(database), msgspec.json.encode(job).decode()]
 
 
 async def work(database: Path, job: Job) -> None:

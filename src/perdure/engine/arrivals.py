@@ -149,8 +149,9 @@ class Arrivals:
         runner, batch = self.runner, self.runner.work.batch
         just_now = [entry for entry in batch.parked if entry.row is live.row]
         batch.parked = [entry for entry in batch.parked if entry.row is not live.row]
+        done = set(batch.inbox_done)
         for entry in runner.store.parked(live.row.num):
-            if entry.n not in self.queued and runner.memory.lives.get(live.row.id) is live:
+            if entry.n not in done and entry.n not in self.queued and runner.memory.lives.get(live.row.id) is live:
                 runner.handle(_from_inbox(live.row, entry))
         for parked in just_now:
             kind = Kind.SIGNAL_RECEIVED if parked.kind is None else Kind(parked.kind)

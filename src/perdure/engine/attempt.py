@@ -1,7 +1,7 @@
-"""One activity in progress, from its schedule to its end, over all its attempts.
+"""One attempt of an activity. An activity in progress has exactly one, in `Live.attempts`; `next` makes its successor.
 
            start                      raised, tries left
-READY ──────────────▶ RUNNING ─────────────────────────────▶ BACKOFF ──(retry timer)──▶ READY, number + 1
+READY ──────────────▶ RUNNING ─────────────────────────────▶ gone; its successor: BACKOFF ──(retry timer)──▶ READY
                          │ finish_later()
                          ├───────────────▶ DEFERRED ──(token completed from outside)──▶ gone
                          │ returned, raised for good, timed out, cancelled
@@ -15,9 +15,8 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
-from concurrent.futures import Future
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import msgspec
 
@@ -33,6 +32,12 @@ class Phase(Enum):
     RUNNING = "running"
     BACKOFF = "backoff"
     DEFERRED = "deferred"
+
+
+class Handle(Protocol):
+    """What runs the attempt: a task, a thread's future, a stay in a worker process."""
+
+    def cancel(self) -> bool: ...
 
 
 class Attempt:
@@ -88,7 +93,7 @@ class Attempt:
         """Asks a `def` activity to stop; it sees `cancelled`."""
         self.ended = False
         """Nobody waits for this attempt any more: its outcome is ignored."""
-        self.handle: asyncio.Task[Any] | Future[Any] | None = None
+        self.handle: Handle | None = None
         self.alarms: list[asyncio.TimerHandle] = []
         self.on_heartbeat: Callable[[Attempt], None] | None = None
         self.secret_hash: str | None = None
@@ -122,7 +127,11 @@ class Attempt:
         return f"{self.live.row.num}.{self.seq}.{self.number}.{self._secret}"
 
     def heartbeat(self, details: Any = None) -> None:
-        self.details = msgspec.json.encode(details).decode()
+        self.beat(msgspec.json.encode(details).decode())
+
+    def beat(self, details: str) -> None:
+        """Note a heartbeat with its details as JSON."""
+        self.details = details
         if self.on_heartbeat is not None:
             self.on_heartbeat(self)
 
@@ -139,13 +148,13 @@ class Attempt:
 
     # --- what the engine does ---------------------------------------------------------------------------------------
 
-    def next(self) -> None:
-        """Get ready for the next attempt."""
-        self.number += 1
-        self.phase = Phase.READY
-        self.last = self.details if self.details is not None else self.last
-        self.details = self.retry_at = self.handle = self.secret_hash = self._secret = None
-        self.stop = False
+    def next(self) -> Attempt:
+        """Make the attempt after this one. User code may still hold this one, so it stays as it is."""
+        other = Attempt(self.live, self.seq, self.activity_def, self.data, self.scheduled_at)
+        other.number = self.number + 1
+        other.failed, other.interrupted = self.failed, self.interrupted
+        other.last = self.details if self.details is not None else self.last
+        return other
 
     def owns(self, number: int, secret: str) -> bool:
         """Say whether a token's parts belong to this attempt."""
@@ -155,11 +164,10 @@ class Attempt:
             and hmac.compare_digest(digest(secret), self.secret_hash)
         )
 
-    def adopt(self, running: Attempt) -> None:
-        """Take over a running attempt whose object was dropped together with its execution's memory."""
-        self.phase = Phase.RUNNING
-        self.handle, self.alarms, self.beat_at = running.handle, running.alarms, running.beat_at
-        self.details, self.secret_hash, self._secret = running.details, running.secret_hash, running._secret
+    def stand_in(self, loaded: Attempt) -> None:
+        """Take the place of the object that was loaded from the log after this one's execution was dropped."""
+        self.live, self.phase = loaded.live, Phase.RUNNING
+        self.failed, self.interrupted = loaded.failed, loaded.interrupted
 
     def abandon(self) -> None:
         """Stop caring: cancel what can be cancelled; its outcome is ignored from now on."""

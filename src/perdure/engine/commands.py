@@ -12,7 +12,7 @@ from perdure.engine.inputs import Begin, Deliver
 from perdure.engine.live import Live
 from perdure.errors import ExecutionExists, ExecutionTerminated, InternalError
 from perdure.events import Event, Kind
-from perdure.replay.run import Inherited
+from perdure.replay.run import Inherited, effective
 from perdure.store import ExecutionRow, Purpose
 from perdure.types import Status
 
@@ -32,6 +32,7 @@ class ChildStart(msgspec.Struct):
 
     id: str
     args: msgspec.Raw
+    on_parent_end: str = "cancel"
 
 
 class Sent(msgspec.Struct):
@@ -120,7 +121,7 @@ class Commands:
             return
         workflow = call.target
         existing = runner.memory.find(child.id)
-        if existing is not None:
+        if existing is not None and not self._superseded(live.row, existing):
             error = ExecutionExists(f"execution {child.id} exists already", hint="give the child another id")
             runner.work.internal.append(Deliver(live.row, Kind.CHILD_FAILED, event.seq, None, encode_failure(error)))
             return
@@ -129,6 +130,7 @@ class Commands:
             child.id,
             workflow.name,
             runner.now,
+            run=1 if existing is None else existing.run + 1,
             parent_row=live.row,
             parent_seq=event.seq,
             deadline_at=None if workflow.timeout_s is None else runner.now + round(workflow.timeout_s * 1e6),
@@ -137,15 +139,42 @@ class Commands:
         runner.memory.add(row, [Event(1, Kind.STARTED, runner.now, None, workflow.name, bytes(child.args).decode())])
         runner.inputs.append(Begin(row))
 
+    def _superseded(self, parent: ExecutionRow, child: ExecutionRow) -> bool:
+        """Say whether `child` ended and was started by a step of `parent` that was taken back by a retry."""
+        if not child.status.closed or child.parent_num is None or child.parent_num != parent.num:
+            return False
+        return all(event.seq != child.parent_seq for event in effective(self.runner.store.history(parent.num)))
+
     def _cancel_child(self, live: Live, seq: int) -> None:
         assert live.run is not None
         call = live.run.open.get(seq)
         if call is not None and call.execution_id is not None:
-            self._cancel(call.execution_id, f"cancelled by its parent {live.row.id}")
+            row = self.runner.memory.find(call.execution_id)
+            self._cancel(live, seq, row, f"cancelled by its parent {live.row.id}")
 
-    def _cancel(self, id: str, reason: str) -> None:
-        row = self.runner.memory.find(id)
-        if row is not None and not row.status.closed:
+    def cancel_children(self, live: Live, reason: str) -> None:
+        """Cancel the open children of an execution that ends, except those that it abandons."""
+        if live.run is None:
+            abandoned = self._abandoned(live.row)
+            for row in self.runner.store.children(live.row.num):
+                if row.parent_seq not in abandoned:
+                    self._cancel(live, row.parent_seq, row, reason)
+            return
+        for seq, call in list(live.run.open.items()):
+            if call.execution_id is not None and call.target.on_parent_end == "cancel":
+                self._cancel(live, seq, self.runner.memory.find(call.execution_id), reason)
+
+    def _abandoned(self, row: ExecutionRow) -> set[int]:
+        """Read from the log of a blocked execution which children it abandons."""
+        started = (event for event in self.runner.store.history(row.num) if event.kind is Kind.CHILD_STARTED)
+        found = ((event.seq, msgspec.json.decode(event.data or "", type=ChildStart)) for event in started)
+        return {seq for seq, child in found if child.on_parent_end == "abandon"}
+
+    def _cancel(self, live: Live, seq: int | None, row: ExecutionRow | None, reason: str) -> None:
+        """Cancel a child, unless its id turns out to belong to an execution that is not the parent's."""
+        if row is None or row.status.closed or row.parent_seq != seq:
+            return
+        if row.parent_row is live.row or row.parent_num == live.row.num:
             data = msgspec.json.encode(reason).decode()
             self.runner.work.internal.append(Deliver(row, Kind.CANCEL_REQUESTED, None, None, data))
 
@@ -164,9 +193,7 @@ class Commands:
         assert live.run is not None
         run, row = live.run, live.row
         status = _CLOSED_AS[event.kind]
-        for call in list(run.open.values()):
-            if call.execution_id is not None and call.target.on_parent_end == "cancel":
-                self._cancel(call.execution_id, f"its parent {row.id} has ended")
+        self.cancel_children(live, f"its parent {row.id} has ended")
         for attempt in list(live.attempts.values()):
             self.clear_timers(live, attempt)
         if event.kind is Kind.CONTINUED:
@@ -220,14 +247,18 @@ class Commands:
         parent = row.parent_row or (self.runner.store.get(row.parent) if row.parent else None)
         if parent is None or parent.status.closed or parent.id in self.runner.work.closed:
             return
-        match event.kind:
-            case Kind.COMPLETED:
-                told = Deliver(parent, Kind.CHILD_COMPLETED, row.parent_seq, row.workflow, event.data)
-            case Kind.CANCELLED:
-                told = Deliver(parent, Kind.CHILD_CANCELLED, row.parent_seq, row.workflow)
-            case Kind.FAILED:
-                told = Deliver(parent, Kind.CHILD_FAILED, row.parent_seq, row.workflow, event.data)
-            case _:
-                error = ExecutionTerminated(f"child {row.id} was terminated")
-                told = Deliver(parent, Kind.CHILD_FAILED, row.parent_seq, row.workflow, encode_failure(error))
-        self.runner.work.internal.append(told)
+        kind, data = child_end(row, event)
+        self.runner.work.internal.append(Deliver(parent, kind, row.parent_seq, row.workflow, data))
+
+
+def child_end(row: ExecutionRow, event: Event) -> tuple[Kind, str | None]:
+    """Give the kind and data of the event by which a parent learns how its child `row` has ended."""
+    match event.kind:
+        case Kind.COMPLETED:
+            return Kind.CHILD_COMPLETED, event.data
+        case Kind.CANCELLED:
+            return Kind.CHILD_CANCELLED, None
+        case Kind.FAILED:
+            return Kind.CHILD_FAILED, event.data
+        case _:
+            return Kind.CHILD_FAILED, encode_failure(ExecutionTerminated(f"child {row.id} was terminated"))

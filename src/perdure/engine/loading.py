@@ -9,22 +9,46 @@ import msgspec
 from perdure.engine.attempt import Attempt, Phase
 from perdure.engine.live import Live
 from perdure.engine.registry import AnyWorkflow
-from perdure.events import Event, Kind
+from perdure.events import INPUTS, Event, Kind
 from perdure.replay import Run
 from perdure.replay.run import effective
 from perdure.store import ExecutionRow, Store
 from perdure.types import Status
+
+_NULL = msgspec.Raw(b"null")  # not None: `Raw | None` takes nothing but null
 
 
 class AttemptNote(msgspec.Struct):
     """The data of an `ATTEMPT_FAILED` event."""
 
     attempt: int
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = _NULL
     retry_at: int | None = None
-    details: msgspec.Raw | None = None
+    details: msgspec.Raw = _NULL
     reason: str = "error"
     """`error`; `interrupted`: its process died; `stopped`: the engine closed in order."""
+
+    @classmethod
+    def of(cls, attempt: Attempt, reason: str, error: str | None = None, retry_at: int | None = None) -> AttemptNote:
+        """Say how an attempt ended; `error` is JSON text, as are the attempt's `details`."""
+        return cls(attempt.number, _raw(error), retry_at, _raw(attempt.details), reason)
+
+    @property
+    def error_text(self) -> str | None:
+        return _text(self.error)
+
+    @property
+    def details_text(self) -> str | None:
+        return _text(self.details)
+
+
+def _raw(text: str | None) -> msgspec.Raw:
+    return _NULL if text is None else msgspec.Raw(text.encode())
+
+
+def _text(raw: msgspec.Raw) -> str | None:
+    text = bytes(raw).decode()
+    return None if text == "null" else text
 
 
 class DeferredNote(msgspec.Struct):
@@ -40,8 +64,18 @@ def unbegun(row: ExecutionRow, events: list[Event]) -> bool:
     return fresh and all(event.kind in (Kind.INHERITED, Kind.STARTED) for event in events)
 
 
+def unanswered(row: ExecutionRow, events: list[Event]) -> list[Event]:
+    """Give the events at the end of a history that the code has not seen: the first ones of an unbegun execution, or
+    the input that a reopened one was given again."""
+    if unbegun(row, events):
+        return events
+    if len(events) > 1 and events[-2].kind is Kind.REOPENED and events[-1].kind in INPUTS:
+        return events[-1:]
+    return []
+
+
 def load(store: Store, row: ExecutionRow, workflow: AnyWorkflow, max_bytes: int) -> tuple[Live, list[Event]]:
-    """Replay an execution. Gives it with the events still to be applied live: its first ones when it is unbegun.
+    """Replay an execution. Gives it with the events that are still to be applied live.
 
     Raises `NonDeterminismError` when the code does not fit.
     """
@@ -49,12 +83,15 @@ def load(store: Store, row: ExecutionRow, workflow: AnyWorkflow, max_bytes: int)
     run = Run(workflow, row.id, row.run, max_bytes)
     live = Live(row, run)
     live.last_at = events[-1].at if events else row.created_at
-    if unbegun(row, events):
-        return live, events
-    run.replay(events)
+    pauses = [event.kind for event in events if event.kind is Kind.PAUSED or event.kind is Kind.RESUMED]
+    live.paused = pauses[-1:] == [Kind.PAUSED]
+    first = unanswered(row, events)
+    run.replay(events[: len(events) - len(first)])
+    if first and row.status is Status.RUNNING:
+        live.before = Status.PENDING  # what it leads to has not run, so it cannot have been interrupted
     live.timers = {seq: timer.due_us for seq, timer in run.loop.timers.items()}
     _find_attempts(store, live, events)
-    return live, []
+    return live, first
 
 
 def _find_attempts(store: Store, live: Live, events: Iterable[Event]) -> None:
@@ -75,22 +112,25 @@ def _find_attempts(store: Store, live: Live, events: Iterable[Event]) -> None:
         if event.kind is Kind.ACTIVITY_SCHEDULED:
             found.scheduled_at = event.at
         elif event.kind is Kind.ATTEMPT_FAILED:
-            _failed_before(found, msgspec.json.decode(event.data or "{}", type=AttemptNote))
+            note = msgspec.json.decode(event.data or "{}", type=AttemptNote)
+            live.attempts[found.seq] = _after(found, note)
         elif event.kind is Kind.ATTEMPT_DEFERRED:
-            note = msgspec.json.decode(event.data or "{}", type=DeferredNote)
-            found.phase, found.secret_hash = Phase.DEFERRED, note.secret
+            deferred = msgspec.json.decode(event.data or "{}", type=DeferredNote)
+            found.phase, found.secret_hash = Phase.DEFERRED, deferred.secret
     for seq, attempt in live.attempts.items():
         beat = store.heartbeat(live.row.num, seq)
         if beat is not None and beat[0] == attempt.number:
             attempt.details = beat[1]
 
 
-def _failed_before(attempt: Attempt, note: AttemptNote) -> None:
-    attempt.details = None if note.details is None else bytes(note.details).decode()
-    attempt.next()
-    attempt.number = note.attempt + 1
-    attempt.failed += note.reason == "error"
-    attempt.interrupted += note.reason == "interrupted"
-    attempt.clean = note.reason == "stopped"
-    attempt.phase = Phase.READY if attempt.clean else Phase.BACKOFF
-    attempt.retry_at = note.retry_at
+def _after(attempt: Attempt, note: AttemptNote) -> Attempt:
+    """Make the attempt that follows the one of which `note` says how it ended."""
+    attempt.details = note.details_text
+    after = attempt.next()
+    after.number = note.attempt + 1
+    after.failed += note.reason == "error"
+    after.interrupted += note.reason == "interrupted"
+    after.clean = note.reason == "stopped"
+    after.phase = Phase.READY if after.clean else Phase.BACKOFF
+    after.retry_at = note.retry_at
+    return after

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from perdure.codec.payload import DecodeError
 from perdure.engine import loading
 from perdure.engine.attempt import Attempt, Phase
 from perdure.engine.inputs import Begin
 from perdure.engine.live import Live
-from perdure.errors import NonDeterminismError, PerdureError, UnknownWorkflow
+from perdure.errors import NonDeterminismError, PerdureError, StoreError, UnknownWorkflow
 from perdure.events import Event
 from perdure.replay import Run
 from perdure.store import ExecutionRow, Purpose
@@ -54,12 +55,22 @@ class Memory:
             if current is None or current.status.closed:
                 return None
             live = self._load(current)
+            self._take_up(live)
         elif live.row.run != row.run:
             return None
         runner.work.touched[live] = None
         if live.first and not live.held:
             runner.run_first(live)
         return live if self.lives.get(row.id) is live else None  # its first code may have been its last
+
+    def continuation(self, row: ExecutionRow) -> Live | None:
+        """Give the open run that `row` was continued as; None when there is none."""
+        stored = self.runner.store.get(row.num) or row
+        newest = self.find(row.id)
+        ended = stored.status.closed and stored.status is not Status.CONTINUED
+        if ended or newest is None or newest.run <= row.run:
+            return None
+        return self.live(newest)
 
     def find(self, id: str) -> ExecutionRow | None:
         """Give the newest run with this id as this batch sees it."""
@@ -101,11 +112,13 @@ class Memory:
             if row.id in self.poisoned:
                 raise self.poisoned[row.id]
             live, first = loading.load(runner.store, row, runner.registry.get(row.workflow), runner.max_bytes)
-        except (NonDeterminismError, UnknownWorkflow, Poisoned) as error:
-            live = self.lives[row.id] = Live(row, None)
-            runner.work.touched[live] = None
-            runner.block(live, error)
-            return live
+        except (NonDeterminismError, UnknownWorkflow, Poisoned, DecodeError) as error:
+            return self._blocked(row, error)
+        except StoreError:
+            raise
+        except Exception as error:
+            logger.exception("execution %s cannot be loaded; please report this", row.id)
+            return self._blocked(row, Poisoned(f"the runner failed on {row.id}: {type(error).__name__}: {error}"))
         self.lives[row.id] = live
         runner.work.touched[live] = None
         self._adopt(live)
@@ -115,8 +128,25 @@ class Memory:
             return live
         if row.status is Status.BLOCKED:
             row.problem = None
-            runner.set_status(live, Status.RUNNING)
+            runner.set_status(live, Status.PAUSED if live.paused else Status.RUNNING)
         live.first = first
+        return live
+
+    def _take_up(self, live: Live) -> None:
+        """Give an execution that was just loaded what waited for it, and start what should be running in it, before
+        anything else reaches it."""
+        if self.lives.get(live.row.id) is not live or live.held:
+            return
+        if live.before is Status.BLOCKED:
+            self.runner.arrivals.unpark(live)
+        if live.before is not Status.WAITING:
+            self.runner.outcomes.recovered(live, live.before)
+
+    def _blocked(self, row: ExecutionRow, error: PerdureError) -> Live:
+        """Bring an execution into memory that cannot go on."""
+        live = self.lives[row.id] = Live(row, None)
+        self.runner.work.touched[live] = None
+        self.runner.block(live, error)
         return live
 
     def _adopt(self, live: Live) -> None:
@@ -124,7 +154,8 @@ class Memory:
         for seq, (number, running) in self.salvaged.pop(live.row.id, {}).items():
             attempt = live.attempts.get(seq)
             if attempt is not None and attempt.number == number:
-                attempt.adopt(running)
+                running.stand_in(attempt)
+                live.attempts[seq] = running
             else:
                 running.abandon()
 

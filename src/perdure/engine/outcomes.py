@@ -51,6 +51,8 @@ class Outcomes:
             self._defer(live, attempt, item.attempt)
         elif isinstance(item.outcome, Stopped):
             self._stopped(live, attempt)
+        elif isinstance(item.outcome, AttemptInterrupted):
+            self._interrupted(live, attempt)
         else:
             self.failed(live, attempt, item.outcome)
 
@@ -101,13 +103,11 @@ class Outcomes:
         return bool(limits) and retry_at > attempt.scheduled_at + round(min(limits) * 1e6)
 
     def _back_off(self, live: Live, attempt: Attempt, error: str | None, retry_at: int, reason: str) -> None:
-        raw_error = None if error is None else msgspec.Raw(error.encode())
-        details = None if attempt.details is None else msgspec.Raw(attempt.details.encode())
-        note = AttemptNote(attempt.number, raw_error, retry_at, details, reason)
+        note = AttemptNote.of(attempt, reason, error, retry_at)
         self.runner.note(live, Kind.ATTEMPT_FAILED, attempt.seq, None, _json(note))
         attempt.disarm()
-        attempt.next()
-        attempt.phase, attempt.retry_at = Phase.BACKOFF, retry_at
+        after = live.attempts[attempt.seq] = attempt.next()
+        after.phase, after.retry_at = Phase.BACKOFF, retry_at
         self.runner.work.batch.timers[(live.row, retry_at, attempt.seq, Purpose.RETRY)] = None
         self.runner.settle(live)
 
@@ -121,10 +121,8 @@ class Outcomes:
 
     def _stopped(self, live: Live, attempt: Attempt) -> None:
         """The engine closes: the attempt was cancelled for that, and the next runner starts another one."""
-        details = None if attempt.details is None else msgspec.Raw(attempt.details.encode())
-        note = AttemptNote(attempt.number, None, None, details, "stopped")
-        self.runner.note(live, Kind.ATTEMPT_FAILED, attempt.seq, None, _json(note))
-        attempt.next()
+        self.runner.note(live, Kind.ATTEMPT_FAILED, attempt.seq, None, _json(AttemptNote.of(attempt, "stopped")))
+        live.attempts[attempt.seq] = attempt.next()
 
     def recovered(self, live: Live, before: Status) -> None:
         """Start what should be running in an execution that was just loaded, `before` being what its row said.

@@ -11,9 +11,12 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
+from typing import Any
 
+from perdure.activity import Activity
 from perdure.engine.attempt import Attempt
-from perdure.errors import ExecFailed
+from perdure.errors import ExecFailed, InvalidValue, PayloadTooLarge
 
 logger = logging.getLogger("perdure.activity")
 
@@ -21,9 +24,11 @@ LOG_BYTES = 8 * 1024
 KILL_AFTER_S = 5.0
 
 
-async def run(attempt: Attempt) -> tuple[str, str]:
-    """Run the attempt's program to its end; give its output and its log. Raises `ExecFailed` for a status other
-    than 0."""
+async def run(attempt: Attempt, max_bytes: int) -> tuple[str, str]:
+    """Run the attempt's program to its end; give its output and its log.
+
+    Raises `ExecFailed` for a status other than 0, `PayloadTooLarge` for more output than `max_bytes`.
+    """
     command = attempt.activity_def.defaults.command
     environment = {
         **os.environ,
@@ -38,36 +43,68 @@ async def run(attempt: Attempt) -> tuple[str, str]:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=environment,
+            process_group=0,  # Ctrl-C is for us; and so that what the program starts ends with it
         )
     except OSError as error:
         raise ExecFailed(f"{command[0]} could not be started: {error}", hint="check the path in exec=[…]") from error
     try:
-        return await _talk(attempt, process)
+        return await _talk(attempt, process, max_bytes)
     finally:
         if process.returncode is None:
             await asyncio.shield(_end(process))
 
 
-async def _talk(attempt: Attempt, process: asyncio.subprocess.Process) -> tuple[str, str]:
+def result(activity: Activity[..., Any, Any], output: str) -> str:
+    """Give the result that a program printed, as JSON of the activity's type. Nothing printed means null."""
+    try:
+        return activity.returns.check(activity.returns.decode(output.strip() or "null"))
+    except InvalidValue as error:
+        began = output if len(output) <= 200 else output[:200] + "…"
+        raise InvalidValue(
+            f"activity {activity.name}: the standard output of {activity.defaults.command[0]} is not its result as "
+            f"JSON: {error.__cause__ or error}; it is {began!r}",
+            hint="print one JSON value of the type that the activity returns, and everything else to standard error",
+        ) from error
+
+
+async def _talk(attempt: Attempt, process: asyncio.subprocess.Process, max_bytes: int) -> tuple[str, str]:
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
+    # all at once: a program may write while it still reads
+    input = asyncio.ensure_future(_write_input(process.stdin, attempt.data.encode()))
     log = asyncio.ensure_future(_read_log(attempt, process.stderr))
     try:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may not want its input
-            process.stdin.write(attempt.data.encode())
-            await process.stdin.drain()
-            process.stdin.close()
-        output = await process.stdout.read()
+        output = await _read_output(attempt, process.stdout, max_bytes)
         status = await process.wait()
         stderr = await log
     finally:
+        input.cancel()
         log.cancel()
     if status != 0:
         raise ExecFailed(
             f"{attempt.activity_def.defaults.command[0]} ended with status {status}", returncode=status, stderr=stderr
         )
-    return output.decode(errors="replace"), stderr
+    return output, stderr
+
+
+async def _write_input(stream: asyncio.StreamWriter, data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may not want its input
+        stream.write(data)
+        await stream.drain()
+        stream.close()
+
+
+async def _read_output(attempt: Attempt, stream: asyncio.StreamReader, max_bytes: int) -> str:
+    output = bytearray()
+    while chunk := await stream.read(65_536):
+        output += chunk
+        if len(output) > max_bytes:
+            raise PayloadTooLarge(
+                f"activity {attempt.activity}: its program printed more than {max_bytes:,} bytes",
+                hint="have it write a file and print its name, or raise max_payload_bytes",
+            )
+    return output.decode(errors="replace")
 
 
 async def _read_log(attempt: Attempt, stream: asyncio.StreamReader) -> str:
@@ -80,11 +117,11 @@ async def _read_log(attempt: Attempt, stream: asyncio.StreamReader) -> str:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Ask the program to end, then make it."""
+    """Ask the program, and what it started, to end; then make it."""
     with contextlib.suppress(ProcessLookupError):
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
         try:
             await asyncio.wait_for(process.wait(), KILL_AFTER_S)
         except TimeoutError:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             await process.wait()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from perdure.conflict import next_run
 from perdure.engine.attempt import Token
 from perdure.engine.inputs import Begin, Deliver, Request, Start
 from perdure.engine.live import Live
+from perdure.engine.reopening import Reopening
 from perdure.errors import (
     ExecutionClosed,
     InternalError,
@@ -33,6 +32,7 @@ class Requests:
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
+        self.reopening = Reopening(runner)
 
     def start(self, item: Start) -> None:
         runner = self.runner
@@ -65,12 +65,14 @@ class Requests:
         runner.work.reply(item.reply, row)
 
     def _input(self, row: ExecutionRow) -> str | None:
-        """Give the input of an execution, also of one that this batch is only about to write."""
+        """Give the input that an execution was first started with, also if this batch is only about to write it."""
         if row.num:
             return self.runner.store.first_input(row.num)
         for other, event in self.runner.work.batch.events:
-            if other is row and event.kind is Kind.STARTED:
+            if other.id == row.id and event.kind is Kind.STARTED:
                 return event.data
+            if other.id == row.id and event.kind is Kind.CONTINUED:
+                return self.runner.store.first_input(other.num)
         return None
 
     def handle(self, item: Request) -> None:
@@ -90,6 +92,8 @@ class Requests:
             self._retry(item)
             return
         live = self.runner.memory.live(item.row)
+        if live is None and item.what not in ("complete", "fail"):
+            live = self.runner.memory.continuation(item.row)
         if live is None:
             if item.what in ("complete", "fail"):
                 raise StaleToken(
@@ -137,11 +141,7 @@ class Requests:
         event = Event(seq, Kind.TERMINATED, live.last_at, None, None, reason or "null")
         runner.work.batch.events.append((row, event))
         runner.work.touched[live] = None
-        for child in runner.store.children(row.num):
-            if child.status.closed:
-                continue
-            reason_text = msgspec.json.encode(f"its parent {row.id} was terminated").decode()
-            runner.work.internal.append(Deliver(child, Kind.CANCEL_REQUESTED, None, None, reason_text))
+        runner.commands.cancel_children(live, f"its parent {row.id} was terminated")
         for attempt in list(live.attempts.values()):
             runner.commands.clear_timers(live, attempt)
         row.problem = None
@@ -184,35 +184,4 @@ class Requests:
             raise PerdureError(
                 f"execution {item.row.id} is {status}, not failed", hint="only a failed one can be retried"
             )
-        self._reopen(row)
-
-    def _reopen(self, row: ExecutionRow) -> None:
-        """Open a closed execution again just before the input that led to its end."""
-        runner = self.runner
-        history = runner.store.history(row.num)
-        point = _turning_point(history, row.status)
-        at = max(runner.now, history[-1].at)
-        seq = history[-1].seq + 1
-        runner.work.batch.events.append((row, Event(seq, Kind.REOPENED, at, None, None, f'{{"from_seq":{point.seq}}}')))
-        if point.kind not in (Kind.ACTIVITY_FAILED, Kind.CHILD_FAILED, Kind.CANCEL_REQUESTED):
-            again = Event(seq + 1, point.kind, at, point.ref, point.name, point.data)
-            runner.work.batch.events.append((row, again))
-        row.status, row.ended_at, row.deadline_at = Status.RUNNING, None, None
-        runner.work.batch.statuses[row] = None
-        for child in runner.store.children(row.num):
-            failed_here = point.kind is Kind.CHILD_FAILED and child.parent_seq == point.ref
-            stopped = (
-                child.status is Status.CANCELLED and child.ended_at is not None and child.ended_at >= history[-1].at
-            )
-            if (failed_here and child.status is Status.FAILED) or stopped:
-                self._reopen(child)
-        runner.work.later.append(Begin(row, reopened=True))
-
-
-def _turning_point(history: list[Event], status: Status) -> Event:
-    """Find the input that a closed execution is to be taken back to."""
-    events = effective(history)
-    if status is Status.CANCELLED:
-        return next(event for event in events if event.kind is Kind.CANCEL_REQUESTED)
-    closing = next(event for event in reversed(events) if event.kind in CLOSING)
-    return next(event for event in reversed(events) if event.seq < closing.seq and event.kind in INPUTS)
+        self.reopening.reopen(row)

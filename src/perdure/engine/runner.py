@@ -22,6 +22,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, assert_never
 
 from perdure.engine.arrivals import Arrivals
@@ -277,6 +278,11 @@ class Runner:
 
     def _deliver(self, item: Deliver) -> None:
         live = self.memory.live(item.row)
+        if live is None and item.kind in (Kind.SIGNAL_RECEIVED, Kind.CANCEL_REQUESTED):
+            live = self.memory.continuation(item.row)
+            if live is not None:  # from now on it belongs to the new run
+                self._taken(item)
+                item = replace(item, row=live.row, inbox=None)
         if live is None:
             self._taken(item)
             self.work.reply(
@@ -309,14 +315,9 @@ class Runner:
     def _begin(self, item: Begin) -> None:
         if item.row.num == 0 and item.row.id not in self.memory.lives:
             return  # made by a batch that was never written
-        known = item.row.id in self.memory.lives
         live = self.memory.live(item.row)
         if live is None or live.held:
             return
-        if not known:
-            if live.before is Status.BLOCKED:
-                self.arrivals.unpark(live)
-            self.outcomes.recovered(live, live.before)
         if item.reopened:
             for seq, due_at in live.timers.items():
                 self.work.batch.timers[(live.row, due_at, seq, Purpose.SLEEP)] = None
@@ -440,6 +441,8 @@ class Runner:
             item = work.taken[-1]
             id = item.attempt.live.row.id if isinstance(item, AttemptDone | TransactionDue) else _id(item)
             self.memory.poisoned[id] = Poisoned(f"the runner failed on {id}: {type(error).__name__}: {error}")
+        else:
+            self.faults += 1  # nobody to set aside: the next try waits
         self._failed(work, error)
 
     def _undo(self, item: Input, error: BaseException, again: list[Input]) -> None:

@@ -16,6 +16,7 @@ from types import FrameType
 
 from perdure.engine.attempt import Attempt
 from perdure.engine.runner import Runner
+from perdure.guard.origin import Origin, origin
 
 logger = logging.getLogger("perdure.watchdog")
 
@@ -71,16 +72,18 @@ class Watchdog:
     def _culprit(self) -> str | None:
         """Say what stands on the loop; None when it only had no processor time, or the runner itself is busy there."""
         codes = {attempt.activity_def.fn.__code__: attempt for attempt in list(self.running())}
+        innermost: str | None = None
         frame: FrameType | None = sys._current_frames().get(self.runner.loop_thread)
-        innermost = frame
         while frame is not None:
-            attempt = codes.get(frame.f_code)
-            if attempt is not None:
-                return (
-                    f"activity {attempt.activity} of execution {attempt.execution_id} blocks it at "
-                    f"{frame.f_code.co_filename}:{frame.f_lineno}; make it a `def` activity: those run in threads"
-                )
+            code = frame.f_code
+            place = f"{code.co_filename}:{frame.f_lineno}"
+            if code in codes:
+                attempt = codes[code]
+                who = f"activity {attempt.activity} of execution {attempt.execution_id}"
+                return f"{who} blocks it at {place}; make it a `def` activity: those run in threads"
+            if code is Runner.pump.__code__:
+                return innermost and f"workflow code at {innermost} has not come to rest"
+            if innermost is None and origin(code.co_filename) is Origin.USER:
+                innermost = place
             frame = frame.f_back
-        if innermost is None or innermost.f_code.co_filename.endswith(("selectors.py", "base_events.py")):
-            return None
-        return f"code at {innermost.f_code.co_filename}:{innermost.f_lineno} blocks it"
+        return innermost and f"code at {innermost} blocks it"

@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import functools
 import logging
+import sys
 from asyncio.events import _get_running_loop, _set_running_loop
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from perdure.errors import Evicted, NonDeterminismError
 from perdure.replay import ordered
 from perdure.replay.call import Call
+from perdure.replay.generators import Generators, drop
 from perdure.types import LATEST_US
 
 if TYPE_CHECKING:
@@ -75,6 +77,18 @@ class WorkflowTask(asyncio.Task[Any]):
         return self is other
 
 
+class WorkflowFuture(asyncio.Future[Any]):
+    """A future whose hash is the order in which it was made, as with tasks."""
+
+    def __init__(self, loop: WorkflowLoop) -> None:
+        super().__init__(loop=loop)
+        loop.run.made += 1
+        self.order = loop.run.made
+
+    def __hash__(self) -> int:
+        return self.order
+
+
 class WorkflowLoop(asyncio.AbstractEventLoop):
     """See the module. `run` is the execution; it must be alive for any durable act."""
 
@@ -83,6 +97,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.ready: deque[Handle] = deque()
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self.timers: dict[int, Timer] = {}
+        self.generators = Generators()
 
     # --- running ----------------------------------------------------------------------------------------------------
 
@@ -90,7 +105,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Run what is ready, and what that makes ready, until nothing is."""
         ready = self.ready
         outer = _get_running_loop()
+        outer_hooks = sys.get_asyncgen_hooks()
         _set_running_loop(self)
+        sys.set_asyncgen_hooks(self.generators.hold, drop)
         try:
             for _ in range(SPIN_LIMIT):
                 if not ready:
@@ -102,6 +119,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                     except SystemExit:  # the task that raised it has it too, and fails with it
                         continue
         finally:
+            sys.set_asyncgen_hooks(*outer_hooks)
             _set_running_loop(outer)
         raise NonDeterminismError(
             f"the workflow ran {SPIN_LIMIT:,} callbacks without waiting for anything durable",
@@ -165,7 +183,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     # --- futures and tasks ------------------------------------------------------------------------------------------
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return WorkflowFuture(self)
 
     def create_task(
         self,
@@ -264,4 +282,12 @@ def in_workflow() -> bool:
     return type(_get_running_loop()) is WorkflowLoop
 
 
-ordered.install(lambda loop: type(loop) is WorkflowLoop)
+def _next_order(loop: object) -> int | None:
+    """Number what is made on a workflow's loop; None elsewhere."""
+    if type(loop) is not WorkflowLoop:
+        return None
+    loop.run.made += 1
+    return loop.run.made
+
+
+ordered.install(_next_order)

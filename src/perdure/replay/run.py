@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import random
 import uuid
 from asyncio.events import _get_running_loop, _set_running_loop
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
@@ -81,8 +82,9 @@ class Run:
         self.loop = WorkflowLoop(self)  # type: ignore[abstract]  # loop.py refuses what it does not define
         self.seq = 0
         self.now_us = 0
-        self.made = 0
-        """Tasks and calls made so far; numbers them for their hashes."""
+        self.made = int.from_bytes(hashlib.blake2b(f"{execution_id}:{number}".encode(), digest_size=6).digest())
+        """Counts tasks and calls, for their hashes. Starts elsewhere in each run: asyncio keeps all tasks of the process
+        in one set, and equal hashes would make that slow."""
         self.main: asyncio.Task[Any] | None = None
         self.open: dict[int, Call[Any]] = {}
         """Activities and children in progress, by the seq of their start."""
@@ -110,8 +112,17 @@ class Run:
     def apply(self, event: Event, recorded: list[Event] | None = None) -> list[Event]:
         """Take one input and give the commands that it leads to.
 
-        With `recorded` the commands must be those; raises `NonDeterminismError` at the first that is not.
+        With `recorded` the commands must be those; raises `NonDeterminismError` at the first that is not. After any
+        error the run is evicted: left to the garbage collector, its `finally` blocks would run for real, or in
+        whatever run is active then.
         """
+        try:
+            return self._take(event, recorded)
+        except BaseException:
+            self.evict()
+            raise
+
+    def _take(self, event: Event, recorded: list[Event] | None) -> list[Event]:
         self.seq = event.seq
         self.now_us = event.at
         self.answer = []
@@ -177,8 +188,8 @@ class Run:
         self.main = self.loop.create_task(coroutine, name="main", context=Context())
 
     def _complete(self, event: Event) -> None:
-        call = self.open.pop(event.ref or 0, None)
-        if call is None or call.done():
+        call = self._ended(event)
+        if call is None:
             return
         try:
             value = call.decode(event.data or "null")
@@ -187,18 +198,28 @@ class Run:
         call.set_result(value)
 
     def _fail(self, event: Event) -> None:
-        call = self.open.pop(event.ref or 0, None)
-        if call is not None and not call.done():
+        call = self._ended(event)
+        if call is not None:
             call.set_exception(rebuild_failure(decode_failure(event.data or "{}")))
 
     def _child_cancelled(self, event: Event) -> None:
+        call = self._ended(event)
+        if call is not None:
+            call.set_exception(ExecutionCancelled(f"child {call.execution_id} was cancelled"))
+
+    def _ended(self, event: Event) -> Call[Any] | None:
+        """Give the call that `event` ends, if code still waits for it.
+
+        One that was cancelled ends as cancelled, also when the child was faster and completed: who cancelled it may
+        be under cancellation too, and would go on as if nothing had been asked.
+        """
         call = self.open.pop(event.ref or 0, None)
         if call is None or call.done():
-            return
+            return None
         if call.cancel_sent:
             call.cancelled_by_end()
-        else:
-            call.set_exception(ExecutionCancelled(f"child {call.execution_id} was cancelled"))
+            return None
+        return call
 
     def _cancel(self, event: Event) -> None:
         """Cancel the code once; a second request does not break the cleanup that the first one set off."""
@@ -218,11 +239,16 @@ class Run:
     # --- ending -----------------------------------------------------------------------------------------------------
 
     def _wind_down(self, main: asyncio.Task[Any]) -> None:
-        """Cancel the tasks that the main one left behind, as asyncio.run does, and close when the last has ended."""
+        """Cancel the tasks that the main one left behind, close its async generators, as asyncio.run does, and close
+        when the last has ended."""
         if not self.winding:
             self.winding = True
             for task in list(self.loop.tasks):
                 task.cancel()
+            self.loop.drain()
+        if not self.loop.tasks and self.loop.generators.begun:
+            for closing in self.loop.generators.closing():
+                self.loop.create_task(closing)
             self.loop.drain()
         if not self.loop.tasks and self.mismatch is None:
             self._close(main)
@@ -235,21 +261,20 @@ class Run:
             else:
                 self._emit(Kind.CANCELLED, data=_encode(self.cancel_reason).decode())
             return
-        error = main.exception()
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1 and not isinstance(error, Exception):
-            error = error.exceptions[0]  # control flow of ours raised inside a TaskGroup
+        error = _unwrapped(main.exception())
         if error is None:
-            self._close_with(main.result())
+            self._close_with(Kind.COMPLETED, self.workflow.returns.check, main.result())
         elif isinstance(error, ContinueAsNew):
-            self._emit(Kind.CONTINUED, data=self.workflow.arguments.encode(*error.args))
+            self._close_with(Kind.CONTINUED, self.workflow.arguments.check, *error.args)
         elif isinstance(error, NonDeterminismError):
             raise error
         else:
             self._emit(Kind.FAILED, data=encode_failure(error))
 
-    def _close_with(self, result: Any) -> None:
+    def _close_with(self, kind: Kind, write: Callable[..., str], *values: Any) -> None:
+        """Close with what `write` makes of `values`, or as failed where they do not fit."""
         try:
-            self._emit(Kind.COMPLETED, data=self.workflow.returns.check(result))
+            self._emit(kind, data=write(*values))
         except (InvalidValue, PayloadTooLarge) as error:
             self._emit(Kind.FAILED, data=encode_failure(error))
 
@@ -266,6 +291,7 @@ class Run:
         self.loop.ready.clear()
         self.loop.timers.clear()
         self.loop.tasks.clear()
+        self.loop.generators.begun.clear()
         self.open.clear()
         self.mailboxes.clear()
         self.main = None
@@ -280,7 +306,7 @@ class Run:
             raise Evicted
         if self.mismatch is not None:
             raise self.mismatch
-        if data is not None and len(data) > self.max_bytes // 4:
+        if data is not None and len(data) > self.max_bytes // 4 and kind is not Kind.FAILED:
             self._check_size(name or self.workflow.name, data)
         self.seq += 1
         event = Event(self.seq, kind, self.now_us, ref, name, data)
@@ -313,8 +339,8 @@ class Run:
 
     def _cancel_activity(self, call: Call[Any]) -> bool:
         if not self.dead:
-            del self.open[call.seq]
             self._emit(Kind.ACTIVITY_CANCELLED, ref=call.seq)
+            del self.open[call.seq]
         return True
 
     def start_child(
@@ -323,7 +349,10 @@ class Run:
         data = workflow.arguments.check(args, kwargs)
         prefix = self.execution_id if self.number == 1 else f"{self.execution_id}:{self.number}"
         child_id = workflow.id or f"{prefix}/{workflow.name}-{self.seq + 1}"
-        both = _encode({"id": child_id, "args": msgspec.Raw(data.encode())}).decode()
+        start: dict[str, object] = {"id": child_id, "args": msgspec.Raw(data.encode())}
+        if workflow.on_parent_end == "abandon":
+            start["on_parent_end"] = "abandon"
+        both = _encode(start).decode()
         seq = self._emit(Kind.CHILD_STARTED, workflow.name, both, None, workflow)
         call = self.open[seq] = Call(self, workflow, seq, data, workflow.returns.decode, self._cancel_child)
         call.execution_id = child_id
@@ -331,6 +360,9 @@ class Run:
 
     def _cancel_child(self, call: Call[Any]) -> bool:
         if self.dead:
+            return True
+        if self.cancelling and call.target.on_parent_end == "abandon":
+            del self.open[call.seq]
             return True
         if not call.cancel_sent:
             call.cancel_sent = True
@@ -426,6 +458,19 @@ def effective(events: Iterable[Event]) -> list[Event]:
                 kept.pop()
         kept.append(event)
     return kept
+
+
+def _unwrapped(error: BaseException | None) -> BaseException | None:
+    """Take a refusal, wherever it is, and control flow of ours out of the groups that TaskGroups made of them."""
+    refused = error.subgroup(NonDeterminismError) if isinstance(error, BaseExceptionGroup) else None
+    found = refused or error
+    while isinstance(found, BaseExceptionGroup) and (refused or _wraps_control_flow(found)):
+        found = found.exceptions[0]
+    return found
+
+
+def _wraps_control_flow(group: BaseExceptionGroup[BaseException]) -> bool:
+    return len(group.exceptions) == 1 and not isinstance(group, Exception)
 
 
 def _give(call: Call[Any], data: str) -> None:

@@ -8,6 +8,17 @@ from __future__ import annotations
 
 from perdure.store.batch import Batch, Parked
 from perdure.store.protocol import Filter, Store, Transaction
-from perdure.store.rows import ExecutionRow, InboxRow, Purpose, TimerRow
+from perdure.store.rows import Backlog, ExecutionRow, InboxRow, Purpose, TimerRow
 
-__all__ = ["Batch", "ExecutionRow", "Filter", "InboxRow", "Parked", "Purpose", "Store", "TimerRow", "Transaction"]
+__all__ = [
+    "Backlog",
+    "Batch",
+    "ExecutionRow",
+    "Filter",
+    "InboxRow",
+    "Parked",
+    "Purpose",
+    "Store",
+    "TimerRow",
+    "Transaction",
+]

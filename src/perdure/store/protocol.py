@@ -18,7 +18,7 @@ import msgspec
 
 from perdure.events import Event
 from perdure.store.batch import Batch, Parked
-from perdure.store.rows import ExecutionRow, InboxRow, TimerRow
+from perdure.store.rows import Backlog, ExecutionRow, InboxRow, TimerRow
 from perdure.types import ExecutionInfo, HistoryEvent, Status
 
 
@@ -106,7 +106,7 @@ class Store(Protocol):
         """Give all events of an execution."""
 
     def first_input(self, num: int) -> str | None:
-        """Give the data of its STARTED event."""
+        """Give the data of its STARTED event; of one that continued as new, that of the first run."""
 
     def last_event(self, num: int) -> Event | None: ...
 
@@ -123,6 +123,9 @@ class Store(Protocol):
         """Give events with `seq` above `after`, for reading."""
 
     def counts(self) -> dict[Status, int]: ...
+
+    def backlog(self, now: int, backoff_after: int) -> Backlog:
+        """Tell what waits at `now`; `backoffs` are those due later than `backoff_after`."""
 
     def expired(
         self, statuses: tuple[Status, ...], ended_before: int | None, keep: int | None, limit: int

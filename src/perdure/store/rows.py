@@ -77,6 +77,34 @@ class TimerRow(NamedTuple):
     purpose: int
 
 
+class Backoff(NamedTuple):
+    """An activity that waits for its next attempt."""
+
+    id: str
+    run: int
+    seq: int
+    activity: str
+    due_at: int
+
+
+class Backlog(NamedTuple):
+    """Work that a runner should have taken by now, and what waits for something else. For people."""
+
+    pending: int
+    """Executions that were created and not begun."""
+    running: int
+    requests: int
+    """Entries of the inbox that nothing holds back."""
+    overdue: int
+    """Timers that are due."""
+    oldest_at: int | None
+    """Since when the oldest of these waits, `running` left out."""
+    outside: int
+    """Executions that only a signal or a completion from outside can wake."""
+    backoffs: list[Backoff]
+    """The longest waits for a next attempt, longest first."""
+
+
 class InboxRow(NamedTuple):
     """A request from another process, or an input that a paused or blocked execution could not take yet."""
 

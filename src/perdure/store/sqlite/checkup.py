@@ -16,6 +16,10 @@ Finding = tuple[str, bool, str]
 """What was checked, whether it is well, and the detail."""
 
 
+def sqlite_version() -> str:
+    return apsw.sqlite_lib_version()
+
+
 def check(reader: Reader, quick: bool) -> Iterator[Finding]:
     """Give the findings one by one. Quick leaves out what takes time in proportion to all histories."""
     version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
@@ -24,6 +28,9 @@ def check(reader: Reader, quick: bool) -> Iterator[Finding]:
     connection = reader.connection
     mode = connection.pragma("journal_mode")
     yield "journal", mode == "wal", f"{mode} (wal expected)"
+    vacuum = connection.pragma("auto_vacuum")
+    detail = f"schema {connection.pragma('user_version')}, pages of {connection.pragma('page_size'):,} bytes"
+    yield "settings", vacuum == 2, f"{detail}, auto_vacuum {('off', 'full', 'incremental')[vacuum]}"
     size = connection.pragma("page_size") * connection.pragma("page_count")
     yield "size", True, f"{size:,} bytes, {connection.pragma('freelist_count'):,} free pages"
     lines = [str(row[0]) for row in connection.execute(f"PRAGMA {'quick_check' if quick else 'integrity_check'}(5)")]

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from perdure.codec import decode_failure
+from perdure.codec.payload import DecodeError
 from perdure.events import Kind
 from perdure.store.protocol import Filter
+from perdure.store.rows import Backlog, Backoff
 from perdure.store.sqlite.reader import Reader
 from perdure.types import ExecutionInfo, HistoryEvent, Status, instant, microseconds
 
@@ -38,6 +40,12 @@ class Listing:
 
     def counts(self) -> dict[Status, int]:
         return {Status(status): count for status, count in self.reader.rows("counts")}
+
+    def backlog(self, now: int, backoff_after: int) -> Backlog:
+        pending, running, requests, overdue, oldest_at = self.reader.rows("backlog", (now,))[0]
+        outside = self.reader.rows("stuck_waiting")[0][0]
+        backoffs = [Backoff(*row) for row in self.reader.rows("backoffs", (backoff_after,))]
+        return Backlog(pending, running, requests, overdue, oldest_at, outside, backoffs)
 
     def _num(self, id: str, run: int | None) -> int | None:
         if run is None:
@@ -86,7 +94,10 @@ class Listing:
         )
 
     def _error(self, num: int) -> str | None:
-        event = self.reader.last_event(num)
+        try:
+            event = self.reader.last_event(num)
+        except DecodeError:  # encrypted, and no key here: the list is of use all the same
+            return "(not readable without its key)"
         if event is None or event.kind is not Kind.FAILED or event.data is None:
             return None
         failure = decode_failure(event.data)

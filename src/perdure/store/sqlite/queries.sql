@@ -23,7 +23,7 @@ INSERT INTO perdure_blob (digest, refs, body) VALUES (?, 1, ?) ON CONFLICT (dige
 SELECT body FROM perdure_blob WHERE digest = ?;
 
 -- name: set_status_many
-UPDATE perdure_execution SET status = ?, ended_at = ?, problem = ?, deployment = ? WHERE num = ?;
+UPDATE perdure_execution SET status = ?, ended_at = ?, problem = ?, deployment = ?, deadline_at = ? WHERE num = ?;
 
 -- name: add_timer_many
 INSERT OR IGNORE INTO perdure_timer (due_at, execution, seq, purpose) VALUES (?, ?, ?, ?);
@@ -78,7 +78,12 @@ SELECT seq, kind, at, ref, name, data, blob FROM perdure_event WHERE execution =
 SELECT seq, kind, at, ref, name, data, blob FROM perdure_event WHERE execution = ? ORDER BY seq DESC LIMIT 1;
 
 -- name: first_input
-SELECT data, blob FROM perdure_event WHERE execution = ? AND seq <= 2 AND kind = 2;
+-- Of the first run of those that continued as this one, so far as they are kept.
+SELECT data, blob FROM perdure_event WHERE seq <= 2 AND kind = 2 AND execution = (
+  SELECT f.num FROM perdure_execution x JOIN perdure_execution f ON f.id = x.id AND f.run <= x.run
+  WHERE x.num = ? AND f.run > coalesce((SELECT max(b.run) FROM perdure_execution b
+    WHERE b.id = x.id AND b.run < x.run AND b.status <> 'continued'), 0)
+  ORDER BY f.run LIMIT 1);
 
 -- name: state
 SELECT key, data FROM perdure_state WHERE execution = ? ORDER BY key;
@@ -167,3 +172,25 @@ SELECT count(*) FROM perdure_execution x WHERE x.status = 'waiting'
   AND x.num NOT IN (SELECT execution FROM perdure_timer)
   AND x.num NOT IN (SELECT parent FROM perdure_execution WHERE parent IS NOT NULL
     AND status NOT IN ('completed', 'failed', 'cancelled', 'terminated', 'continued'));
+
+-- name: backlog
+-- What a runner should have taken by ?1. What paused and blocked executions hold back is not counted.
+WITH request AS MATERIALIZED (
+  SELECT i.at AS at FROM perdure_inbox i JOIN perdure_execution x ON x.num = i.execution WHERE x.status NOT IN ('paused', 'blocked')
+), due AS MATERIALIZED (
+  SELECT t.due_at AS at FROM perdure_timer t JOIN perdure_execution x ON x.num = t.execution
+  WHERE t.due_at <= ?1 AND x.status IN ('pending', 'running', 'waiting')
+), pending AS MATERIALIZED (
+  SELECT created_at AS at FROM perdure_execution
+  WHERE status NOT IN ('completed', 'waiting', 'continued') AND status = 'pending'
+)
+SELECT (SELECT count(*) FROM pending),
+  (SELECT count(*) FROM perdure_execution WHERE status NOT IN ('completed', 'waiting', 'continued') AND status = 'running'),
+  (SELECT count(*) FROM request), (SELECT count(*) FROM due),
+  (SELECT min(at) FROM (SELECT at FROM pending UNION ALL SELECT at FROM request UNION ALL SELECT at FROM due));
+
+-- name: backoffs
+SELECT x.id, x.run, t.seq, coalesce(e.name, ''), t.due_at FROM perdure_timer t
+JOIN perdure_execution x ON x.num = t.execution
+LEFT JOIN perdure_event e ON e.execution = t.execution AND e.seq = t.seq
+WHERE t.due_at > ? AND t.purpose = 1 ORDER BY t.due_at DESC LIMIT 10;

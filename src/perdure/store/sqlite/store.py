@@ -13,7 +13,7 @@ from perdure.errors import StoreError
 from perdure.events import Event
 from perdure.store.batch import Batch, Parked
 from perdure.store.protocol import Filter
-from perdure.store.rows import ExecutionRow, InboxRow, TimerRow
+from perdure.store.rows import Backlog, ExecutionRow, InboxRow, TimerRow
 from perdure.store.sqlite import checkup, schema, startup
 from perdure.store.sqlite.connection import Synchronous, open_connection, translated
 from perdure.store.sqlite.listing import Listing
@@ -162,6 +162,9 @@ class SqliteStore:
     def counts(self) -> dict[Status, int]:
         return self.listing.counts()
 
+    def backlog(self, now: int, backoff_after: int) -> Backlog:
+        return self.listing.backlog(now, backoff_after)
+
     def expired(
         self, statuses: tuple[Status, ...], ended_before: int | None, keep: int | None, limit: int
     ) -> Sequence[tuple[int, str]]:
@@ -174,4 +177,5 @@ class SqliteStore:
         return self.retention.vacuum(pages)
 
     def check(self, quick: bool) -> Iterator[tuple[str, bool, str]]:
-        return checkup.check(self.reader, quick)
+        with translated(self.path):
+            yield from checkup.check(self.reader, quick)

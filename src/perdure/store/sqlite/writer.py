@@ -102,7 +102,7 @@ class Writer:
         if batch.events:
             self._many("append_many", [self._event(row.num, event) for row, event in batch.events])
         if batch.statuses:
-            rows = ((r.status.value, r.ended_at, r.problem, r.deployment, r.num) for r in batch.statuses)
+            rows = ((r.status.value, r.ended_at, r.problem, r.deployment, r.deadline_at, r.num) for r in batch.statuses)
             self._many("set_status_many", rows)
         if batch.timers:
             self._many("add_timer_many", ((due, row.num, seq, purpose) for row, due, seq, purpose in batch.timers))

@@ -1,0 +1,279 @@
+"""What cannot be durable is refused by an error that names the activity way, and blocks the execution, no more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from perdure import Status, activity, workflow
+
+pytestmark = pytest.mark.filterwarnings("ignore::perdure.errors.DeterminismWarning")
+
+
+@activity
+async def double(n: int) -> int:
+    return 2 * n
+
+
+@activity
+def double_in_thread(n: int) -> int:
+    return 2 * n
+
+
+@workflow
+def plain_child() -> int:
+    return 1
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+class _Protocol(asyncio.SubprocessProtocol):
+    pass
+
+
+async def _to_thread() -> None:
+    await asyncio.to_thread(len, "abc")
+
+
+async def _run_in_executor() -> None:
+    await _loop().run_in_executor(None, len, "abc")
+
+
+async def _subprocess() -> None:
+    await asyncio.create_subprocess_exec("true")
+
+
+async def _shell() -> None:
+    await asyncio.create_subprocess_shell("true")
+
+
+async def _connect() -> None:
+    await asyncio.open_connection("127.0.0.1", 9)
+
+
+async def _serve() -> None:
+    await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+
+
+async def _unix() -> None:
+    await asyncio.open_unix_connection("/nowhere")
+
+
+async def _add_reader() -> None:
+    _loop().add_reader(0, print)
+
+
+async def _add_writer() -> None:
+    _loop().add_writer(1, print)
+
+
+async def _add_signal_handler() -> None:
+    _loop().add_signal_handler(signal.SIGUSR1, print)
+
+
+async def _getaddrinfo() -> None:
+    await _loop().getaddrinfo("localhost", 80)
+
+
+async def _sock_recv() -> None:
+    await _loop().sock_recv(None, 1)
+
+
+async def _call_soon_threadsafe() -> None:
+    _loop().call_soon_threadsafe(print)
+
+
+async def _run_forever() -> None:
+    _loop().run_forever()
+
+
+ON_THE_LOOP = [
+    _to_thread, _run_in_executor, _subprocess, _shell, _connect, _serve, _unix, _add_reader, _add_writer,
+    _add_signal_handler, _getaddrinfo, _sock_recv, _call_soon_threadsafe, _run_forever,
+]  # fmt: skip
+
+
+async def _open() -> None:
+    with open(__file__, encoding="utf-8") as file:
+        file.read()
+
+
+async def _read_text() -> None:
+    Path(__file__).read_text(encoding="utf-8")
+
+
+async def _socket() -> None:
+    socket.socket().close()
+
+
+async def _popen() -> None:
+    subprocess.run(["true"], check=True)
+
+
+async def _system() -> None:
+    os.system("true")
+
+
+async def _listdir() -> None:
+    os.listdir("/")
+
+
+BY_AUDIT = [_open, _read_text, _socket, _popen, _system, _listdir]
+
+
+async def _blocked(world, body) -> str:
+    """Run a workflow that does `body` after an activity; give the problem that blocks it."""
+
+    @workflow
+    async def job() -> int:
+        n = await double(1)
+        await body()
+        return n
+
+    async with world.engine(job) as engine:
+        execution = await engine.start(job, id="it")
+        await world.quiet(engine)
+        info = await execution.info()
+        assert info.status is Status.BLOCKED
+        assert info.problem is not None
+        return info.problem
+
+
+@pytest.mark.parametrize("body", ON_THE_LOOP, ids=lambda body: body.__name__)
+async def test_what_the_loop_cannot_make_durable_is_refused(world, body):
+    problem = await _blocked(world, body)
+    assert "cannot be durable in a workflow" in problem
+    assert "put it into an @activity" in problem
+
+
+@pytest.mark.parametrize("body", BY_AUDIT, ids=lambda body: body.__name__)
+async def test_side_effects_in_workflow_code_are_refused_with_their_line(world, body):
+    problem = await _blocked(world, body)
+    assert f"in workflow code, at {__file__}:" in problem
+    assert "write an @activity that does it" in problem
+
+
+async def test_refusals_inside_a_task_group_block_and_do_not_fail_the_execution(world):
+    async def body() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_open())
+            group.create_task(asyncio.sleep(100))
+
+    assert "write an @activity" in await _blocked(world, body)
+
+
+async def test_refusals_in_a_nested_group_with_other_errors_block_too(world):
+    async def other() -> None:
+        raise ValueError("other")
+
+    async def body() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(other())
+
+            async def nested() -> None:
+                async with asyncio.TaskGroup() as inner:
+                    inner.create_task(_open())
+
+            group.create_task(nested())
+
+    assert "write an @activity" in await _blocked(world, body)
+
+
+async def test_a_def_activity_called_without_await_names_what_to_write(world):
+    async def body() -> None:
+        double_in_thread(1)
+
+    problem = await _blocked(world, body)
+    assert "await double_in_thread.submit(…)" in problem
+
+
+async def test_a_def_workflow_called_without_await_names_what_to_write(world):
+    async def body() -> None:
+        plain_child()
+
+    assert "await plain_child.submit(…)" in await _blocked(world, body)
+
+
+async def test_the_result_of_a_call_that_is_not_there_yet_cannot_be_had_without_await(world):
+    async def body() -> None:
+        double.submit(1).result()
+
+    assert "await call" in await _blocked(world, body)
+
+
+async def test_a_loop_that_never_waits_is_stopped(world, monkeypatch):
+    monkeypatch.setattr("perdure.replay.loop.SPIN_LIMIT", 1_000)
+
+    async def body() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    assert "without waiting for anything durable" in await _blocked(world, body)
+
+
+async def test_the_same_calls_are_free_outside_workflow_code(world):
+    reads = []
+
+    @activity
+    def read() -> int:
+        with open(__file__, encoding="utf-8") as file:
+            reads.append(len(file.read()))
+        thread = threading.Thread(target=_nothing)
+        thread.start()
+        thread.join()
+        return subprocess.run(["true"], check=True).returncode
+
+    @workflow
+    async def job() -> int:
+        return await read.submit()
+
+    async with world.engine(job) as engine:
+        execution = await engine.start(job)
+        await world.quiet(engine)
+        with open(__file__, encoding="utf-8") as file:
+            assert reads == [len(file.read())]
+        assert await execution.result() == 0
+
+
+def _nothing() -> None:
+    pass
+
+
+async def test_blocked_by_a_refusal_it_goes_on_once_the_code_asks_an_activity(world):
+    @workflow(name="job")
+    async def careless() -> int:
+        n = await double(4)
+        with open(__file__, encoding="utf-8") as file:
+            return n + len(file.read())
+
+    @activity
+    def size() -> int:
+        with open(__file__, encoding="utf-8") as file:
+            return len(file.read())
+
+    @workflow(name="job")
+    async def careful() -> int:
+        n = await double(4)
+        return n + await size.submit()
+
+    async with world.engine(careless) as engine:
+        execution = await engine.start(careless, id="it")
+        await world.quiet(engine)
+        assert (await execution.info()).status is Status.BLOCKED
+        before = [event.kind async for event in execution.history()]
+        assert before == ["started", "activity_scheduled"]  # what it could not take waits in the inbox
+    async with world.engine(careful) as engine:
+        assert await engine.execution("it", careful).result() == 8 + len(Path(__file__).read_text(encoding="utf-8"))
+        events = [event async for event in engine.execution("it").history()]
+        assert [event.kind for event in events].count("activity_completed") == 2
+        assert [event.seq for event in events] == list(range(1, len(events) + 1))
+
