@@ -33,8 +33,11 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 		echo "Install one, or name it: make setup PYTHON=/path/to/python3.12"; \
 		exit 1; \
 	fi; \
-	echo "setup: $(VENV) with $$("$$found" --version)"; \
-	if ! "$$found" -m venv --clear $(VENV); then \
+	version=$$("$$found" --version); \
+	echo "setup: $(VENV) with $$version"; \
+	clear=--clear; \
+	if [ "$$($(BIN)/python --version 2>/dev/null)" = "$$version" ]; then clear=; fi; \
+	if ! "$$found" -m venv $$clear $(VENV); then \
 		echo "\"$$found -m venv\" failed; on Debian and Ubuntu: apt-get install python3-venv"; \
 		exit 1; \
 	fi; \

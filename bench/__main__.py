@@ -15,6 +15,9 @@ from bench.figures import FIGURES
 from bench.machine import IN_MEMORY, facts, file_system
 from bench.run import Bench, Outcome, say
 
+PIPED_WIDTH = 120
+"""Columns of the table when it goes to a file."""
+
 
 def main() -> int:
     """Run, print, and return 0 if every figure could be measured; whether its bar was met is in the output."""
@@ -71,7 +74,7 @@ def _print_table(outcomes: list[Outcome], bench: Bench) -> None:
     table.add_column("", no_wrap=True)
     for outcome in outcomes:
         table.add_row(outcome.figure.id, _explanation(outcome, bench), _value(outcome), *_verdict(outcome))
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     console.print(table)
     for name, fact in facts(bench.folder).items():
         console.print(f"{name:>12}: {fact}", highlight=False, soft_wrap=True)

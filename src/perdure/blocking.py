@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
@@ -64,10 +64,22 @@ class Blocking:
         started = self.client.start(workflow, *args, id=id, on_conflict=on_conflict, timeout_s=timeout_s, **kwargs)
         return BlockingExecution(self._call(started), self._call)
 
+    def start_by_name(
+        self,
+        workflow: str,
+        arguments: dict[str, Any],
+        *,
+        id: str | None = None,
+        on_conflict: Conflict | str = Conflict.JOIN,
+        timeout_s: float | None = None,
+    ) -> BlockingExecution[Any]:
+        started = self.client.start_by_name(workflow, arguments, id=id, on_conflict=on_conflict, timeout_s=timeout_s)
+        return BlockingExecution(self._call(started), self._call)
+
     def execution(self, id: str, workflow: Workflow[..., Any, R] | None = None) -> BlockingExecution[R]:
         return BlockingExecution(self.client.execution(id, workflow), self._call)
 
-    def executions(self, filter: Filter | None = None) -> list[ExecutionInfo]:
+    def list(self, filter: Filter | None = None) -> Sequence[ExecutionInfo]:
         return self._call(self.client.list(filter))
 
     def describe(self, id: str, run: int | None = None) -> ExecutionInfo:

@@ -160,6 +160,12 @@ class SchemaTooNew(StoreError):
     """The file was written by a newer perdure."""
 
 
+class TransactionLost(StoreError):
+    """A statement of a transactional activity rolled back the whole transaction, which others share."""
+
+    hint = "do not use OR ROLLBACK or RAISE(ROLLBACK) in it; OR ABORT undoes the statement alone"
+
+
 class StaleRunner(StoreError):
     """Another process became the runner of this database; this one must stop advancing executions."""
 

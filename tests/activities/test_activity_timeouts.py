@@ -35,8 +35,7 @@ async def test_an_async_attempt_over_its_time_is_cancelled(database):
         try:
             await slow()
         except TimeoutError as error:  # ActivityTimeout is one
-            assert isinstance(error, ActivityTimeout)
-            return error.limit
+            return str(getattr(error, "limit", "another error"))
         return ""
 
     async with Engine(database, workflows=[job]) as engine:
@@ -182,7 +181,7 @@ async def test_without_heartbeats_an_attempt_runs_into_its_heartbeat_limit(datab
         await silent()
 
     async with Engine(database, workflows=[job]) as engine:
-        with pytest.raises(ActivityTimeout, match="heartbeat_timeout_s=0.05"):
+        with pytest.raises(ActivityTimeout, match=r"heartbeat_timeout_s=0\.05"):
             await (await engine.start(job)).result()
 
 

@@ -43,7 +43,7 @@ def test_starts_and_gives_results_without_async(tmp_path: Path):
         assert execution.state() == {"step": "doubling"}
         assert execution.info().id == "c"
         assert [event.kind for event in execution.history()][0] == "started"
-        assert [info.id for info in engine.executions()] == ["c"]
+        assert [info.id for info in engine.list()] == ["c"]
         waiting = engine.start(waits, "order")
         waiting.signal(approved, True)
         assert waiting.result(timeout_s=20) == "order: True"

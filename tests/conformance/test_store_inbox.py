@@ -16,7 +16,10 @@ def created(id: str, **more):
 
 
 def test_created_executions_are_pending_with_their_first_events(runner, open_store):
-    events = [Event(1, Kind.INHERITED, START_US, None, None, "{}"), Event(2, Kind.STARTED, START_US, None, "order", "7")]
+    events = [
+        Event(1, Kind.INHERITED, START_US, None, None, "{}"),
+        Event(2, Kind.STARTED, START_US, None, "order", "7"),
+    ]
     open_store().create([created("one"), (row("two", Status.PENDING, deadline_at=START_US + 9), events)])
     assert [r.id for r in runner.pending()] == ["one", "two"]
     two = runner.find("two")

@@ -14,7 +14,9 @@ CLOSED = [Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TERMINATED, 
 
 
 def test_a_row_comes_back_as_it_was_written(runner):
-    one = row("one", Status.PAUSED, run=3, deadline_at=START_US + 5, deployment="v1", problem="p", parent=7, parent_seq=2)
+    one = row(
+        "one", Status.PAUSED, run=3, deadline_at=START_US + 5, deployment="v1", problem="p", parent=7, parent_seq=2
+    )
     add(runner, one)
     found = runner.get(one.num)
     names = "num id run workflow status created_at ended_at parent parent_seq deadline_at deployment problem".split()

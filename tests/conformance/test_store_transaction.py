@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from store_samples import add, event, row
 
-from perdure.errors import PerdureError
+from perdure.errors import PerdureError, TransactionLost
 from perdure.store import Batch, Store
 
 CREATE = "CREATE TABLE IF NOT EXISTS tally (n INTEGER)"
@@ -116,6 +116,21 @@ def test_a_transaction_ends_with_its_block(tallied):
     with pytest.raises(PerdureError, match="has ended"):
         transaction.execute("SELECT 1")
     tallied.rollback()
+
+
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_a_block_that_rolls_back_the_whole_transaction_is_refused(tallied, swallowed):
+    with tallied.savepoint() as transaction:
+        transaction.execute("CREATE UNIQUE INDEX one ON tally (n)")
+        transaction.execute("INSERT INTO tally VALUES (1)")
+    with pytest.raises(TransactionLost), tallied.savepoint() as transaction:
+        try:
+            transaction.execute("INSERT OR ROLLBACK INTO tally VALUES (1)")
+        except Exception:
+            if not swallowed:
+                raise
+    tallied.rollback()
+    assert numbers(tallied) == []
 
 
 def test_rollback_without_a_transaction_is_nothing(runner):

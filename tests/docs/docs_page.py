@@ -1,4 +1,4 @@
-"""The fenced blocks of a page of the documentation, and what a reader would do with each.
+"""A page of the documentation: its sections and tables, its fenced blocks, and what a reader would do with each.
 
 A comment in the lines right before a block says how it is tested; without one, `python` blocks and console blocks run:
 
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 _FENCE = re.compile(r"^( *)(```+|~~~+) *([\w-]*)")
@@ -102,3 +103,21 @@ def like(expected: str, got: str) -> bool:
         position = match.end()
     pattern += re.escape(expected[position:])
     return re.fullmatch(pattern, got.strip(), re.DOTALL) is not None
+
+
+def sections(page: str, level: str = "###") -> dict[str, str]:
+    """Give the text below each heading of a level, up to the next heading of that level or above."""
+    text = (REFERENCE / page).read_text(encoding="utf-8")
+    found = re.split(rf"^{level} (.*)$", text, flags=re.MULTILINE)
+    bodies = [re.split(rf"^#{{2,{len(level)}}} ", body, flags=re.MULTILINE)[0] for body in found[2::2]]
+    return {title.strip("` "): body for title, body in zip(found[1::2], bodies, strict=True)}
+
+
+def table(text: str) -> list[list[str]]:
+    """Give the cells of the rows of the first table, without its head."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
+
+
+def code(cell: str) -> str:
+    return cell.strip("`")

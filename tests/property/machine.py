@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from program_interpreter import Broken, interpret, interpret_def
+from program_activities import Broken
+from program_def_interpreter import interpret_def
+from program_interpreter import interpret
 
 from perdure.codec import encode_failure
 from perdure.events import CLOSING, INPUTS, Event, Kind

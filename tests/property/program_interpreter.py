@@ -1,91 +1,14 @@
-"""The workflow that runs any program of `workflow_programs.py`, as `async def` and as `def`."""
+"""The `async def` workflow that runs any program of `workflow_programs.py`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import Any
 
-from perdure import (
-    PerdureError,
-    Retry,
-    Saga,
-    Signal,
-    Transaction,
-    activity,
-    continue_as_new,
-    current_attempt,
-    now,
-    patched,
-    random,
-    sleep,
-    state,
-    uuid4,
-    workflow,
-)
+from program_activities import act, act_in_thread, act_in_transaction
+from program_def_interpreter import interpret_def
 
-
-class Flaky(Exception):
-    """Goes away when it is tried again."""
-
-
-class Broken(Exception):
-    """Never goes away."""
-
-
-# --- activities -----------------------------------------------------------------------------------------------------
-
-
-class Effects:
-    """What the activities of this process did: (key, attempt) to how often. `watch` hears of each."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        self.seen: Counter[tuple[str, int]] = Counter()
-        self.watch: Any = None
-
-    def note(self, key: str) -> int:
-        try:
-            number = current_attempt().number
-        except PerdureError:
-            number = 1
-        self.seen[key, number] += 1
-        if self.watch is not None:
-            self.watch()
-        return number
-
-
-effects = Effects()
-_RETRY = Retry(attempts=5, initial_s=0.001, max_s=0.001, never=(Broken,))
-
-
-def _act(key: str, fails: int, final: bool) -> str:
-    if effects.note(key) <= fails:
-        raise Flaky(key)
-    if final:
-        raise Broken(key)
-    return key
-
-
-@activity(retry=_RETRY)
-async def act(key: str, fails: int = 0, final: bool = False) -> str:
-    return _act(key, fails, final)
-
-
-@activity(retry=_RETRY)
-def act_in_thread(key: str, fails: int = 0, final: bool = False) -> str:
-    return _act(key, fails, final)
-
-
-@activity(transactional=True, retry=_RETRY)
-def act_in_transaction(transaction: Transaction, key: str) -> str:
-    effects.note(key)
-    return key
-
-
-# --- the `async def` workflow ---------------------------------------------------------------------------------------
+from perdure import Saga, Signal, continue_as_new, now, patched, random, state, uuid4, workflow
 
 
 @workflow
@@ -331,61 +254,3 @@ _STEPS: dict[str, Any] = {
     "abandon": _abandon,
     "again": _again,
 }
-
-# --- the `def` workflow ---------------------------------------------------------------------------------------------
-
-
-@workflow
-def interpret_def(program: list[Any]) -> list[Any]:
-    return block_def(program)
-
-
-def block_def(steps: list[Any]) -> list[Any]:
-    return [_step_def(*step) for step in steps]
-
-
-def _step_def(name: str, *arguments: Any) -> Any:
-    match name, arguments:
-        case "act", (key, fails, final):
-            return act_in_thread(key, fails, final)
-        case "transaction", (key,):
-            return act_in_transaction.submit(key).result()
-        case "sleep", (ms,):
-            return sleep(ms / 1000)
-        case "receive", (signal,):
-            return Signal(signal).receive().result()
-        case "set", (key, value):
-            state[key] = value
-            return None
-        case "submit", (keys,):
-            return [call.result() for call in [act.submit(key) for key in keys]]
-        case _:
-            return _compound_def(name, *arguments)
-
-
-def _compound_def(name: str, *arguments: Any) -> Any:
-    match name, arguments:
-        case "try", (steps,):
-            try:
-                return block_def(steps)
-            except Exception as error:
-                return ["caught", type(error).__name__]
-        case "cleanup", (key, steps):
-            try:
-                return block_def(steps)
-            finally:
-                act_in_thread(key)
-        case "saga", (undo, steps):
-            with Saga() as saga:
-                for key in undo:
-                    saga.add(act_in_thread, key)
-                return block_def(steps)
-        case "patched", (patch_id, steps):
-            return block_def(steps) if patched(patch_id) else "the code before"
-        case "child", ("def", signals, program):
-            call = interpret_def.submit(program)
-            for signal in signals:
-                Signal(signal).send(call.execution_id or "", signal)
-            return call.result()
-        case _:
-            raise ValueError(f"no step {name}")

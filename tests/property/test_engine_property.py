@@ -5,89 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from engine_jobs import WORKFLOWS, check_histories, database, everything, jobs, named, outcomes, start_all
 from hypothesis import given
 from hypothesis import strategies as st
-from program_interpreter import Broken, effects, interpret, interpret_def
+from program_activities import effects
+from program_interpreter import interpret
 from property_settings import tries
-from workflow_programs import confluent_programs, def_programs, racing_programs, receives, seeds
+from workflow_programs import SIGNALS, racing_programs, seeds
 
-from perdure import Engine, ExecutionInfo, Filter, NonDeterminismError
+from perdure import Engine, Execution, NonDeterminismError
 from perdure.errors import ExecutionClosed
-from perdure.replay import Run
 from perdure.types import Status
-
-WORKFLOWS = [interpret, interpret_def]
-jobs = st.lists(
-    st.one_of(
-        st.tuples(st.just(interpret), confluent_programs),
-        st.tuples(st.just(interpret), confluent_programs),
-        st.tuples(st.just(interpret_def), def_programs),
-    ),
-    min_size=1,
-    max_size=6,
-)
-
-
-@contextlib.contextmanager
-def database() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        effects.clear()
-        yield Path(folder) / "property.db"
-
-
-def named(jobs: list[Any]) -> dict[str, tuple[Any, Any]]:
-    """Give every job an id, and its keys its name, so that the effects of one file can be told apart."""
-    return {f"job-{n}": (workflow, _prefixed(program, f"{n}.")) for n, (workflow, program) in enumerate(jobs)}
-
-
-def _prefixed(value: Any, prefix: str) -> Any:
-    if isinstance(value, list):
-        return [_prefixed(item, prefix) for item in value]
-    return prefix + value if isinstance(value, str) and value[:1] == "k" and value[1:].isdigit() else value
-
-
-async def start_all(engine: Engine, jobs: dict[str, tuple[Any, Any]]) -> None:
-    for id, (workflow, program) in jobs.items():
-        execution = await engine.start(workflow, program, id=id)
-        for name in receives(program):
-            with contextlib.suppress(ExecutionClosed):  # it failed before it came to receive
-                await execution.signal(name, name)
-
-
-async def outcomes(engine: Engine, jobs: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for id in jobs:
-        try:
-            found[id] = await engine.execution(id).result(timeout_s=10)
-        except Broken:
-            found[id] = "Broken"
-    return found
-
-
-async def check_histories(engine: Engine) -> None:
-    """Replay the whole history of every execution, and ask the store whether all is sound."""
-    bad = [entry for entry in engine.store.check(quick=False) if not entry[1]]
-    assert not bad
-    for info in await everything(engine):
-        row = engine.store.find(info.id)
-        assert row is not None
-        run = Run(interpret if row.workflow == interpret.name else interpret_def, row.id, row.run)
-        run.replay(engine.store.history(row.num))
-        assert run.closing is not None
-
-
-async def everything(engine: Engine) -> list[ExecutionInfo]:
-    found: list[ExecutionInfo] = []
-    while page := await engine.list(Filter(after=(found[-1].id, found[-1].run) if found else None, limit=50)):
-        found += page
-    return found
-
 
 # --- eviction -------------------------------------------------------------------------------------------------------
 
@@ -114,7 +46,6 @@ def test_eviction_after_every_step_changes_neither_results_nor_effects(drawn):
 
 
 # --- restarts -------------------------------------------------------------------------------------------------------
-
 
 
 async def run_until(path: Path, jobs: dict[str, tuple[Any, Any]], moment: int, start: bool, hot: int) -> bool:
@@ -171,16 +102,32 @@ async def run_racing(path: Path, jobs: dict[str, tuple[Any, Any]], choose: rando
     async with Engine(path, workflows=WORKFLOWS, hot=choose.choice([0, 0, 2, 10_000])) as engine:
         await start_all(engine, jobs)
         for id in jobs:
-            if choose.random() < 0.3:
-                with contextlib.suppress(Exception):
-                    await engine.execution(id).cancel("enough")
+            with contextlib.suppress(ExecutionClosed):
+                await disturb(engine.execution(id), choose)
         for id in jobs:
             await end(engine, id)
+            if (await engine.describe(id)).status is Status.FAILED and choose.random() < 0.5:
+                await engine.execution(id).retry()
+                await end(engine, id)
         for info in await everything(engine):
             if not info.status.closed:
                 await end(engine, info.id)
         await check_histories(engine)
         assert all(info.status in ENDED for info in await everything(engine))
+
+
+async def disturb(execution: Execution[Any], choose: random.Random) -> None:
+    """Do to an execution what people do."""
+    match choose.randrange(5):
+        case 0:
+            await execution.cancel("enough")
+        case 1:
+            await execution.pause()
+            await execution.signal(choose.choice(SIGNALS), "while it was paused")
+            await execution.resume()
+        case 2:
+            await execution.pause()
+            await execution.cancel("while it was paused")
 
 
 ENDED = (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.CONTINUED)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from machine import Actor, Machine, inputs_of
-from program_interpreter import interpret, interpret_def
+from program_def_interpreter import interpret_def
+from program_interpreter import interpret
 from property_settings import tries
 from workflow_programs import confluent_programs, def_programs, racing_programs, receives, seeds
 
@@ -26,7 +27,7 @@ programs = st.one_of(
 )
 
 
-# An error in the middle of `wait_for(block(…), …)` leaves a coroutine that never ran: Python's own warning, true and harmless.
+# An error inside `wait_for(block(…), …)` leaves a coroutine that never ran: Python says so, and it is harmless.
 damages = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 
 
@@ -122,7 +123,8 @@ def test_a_changed_command_is_named(workflow_and_program, seed):
     choose = random.Random(seed)
     for actor in play(*workflow_and_program, seed).actors:
         commands = [i for i, event in enumerate(actor.history) if event.kind in COMMANDS]
-        for at in some(commands, seed, most=4):
+        # a PATCHED of another id reads as the marker of a call that was taken out since
+        for at in some([i for i in commands if actor.history[i].kind is not Kind.PATCHED], seed, most=4):
             recorded = actor.history[at]
             changed = change(recorded, choose)
             run = fresh(actor)
@@ -139,7 +141,7 @@ def test_a_changed_command_is_named(workflow_and_program, seed):
 
 def change(event: Event, choose: random.Random) -> Event:
     """Make one command another one: its kind, its name, its reference or its data."""
-    fields = {"kind": Kind.STATE_SET if event.kind is not Kind.STATE_SET else Kind.PATCHED}
+    fields = {"kind": Kind.STATE_SET if event.kind is not Kind.STATE_SET else Kind.SIGNAL_SENT}
     options = [fields]
     if event.name is not None:
         options.append({"name": event.name + "x"})

@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 from hypothesis import given
 from machine import Actor, Machine
-from program_interpreter import Broken, effects, interpret, interpret_def
+from program_activities import Broken, effects
+from program_def_interpreter import interpret_def
+from program_interpreter import interpret
 from property_settings import tries
 from workflow_programs import confluent_programs, def_programs, plain_programs, receives, seeds
 

@@ -1,4 +1,4 @@
-"""Engines on a clock that stands still, and a player that runs one workflow hot, evicted and restarted at every step."""
+"""Engines on a clock that stands still, and a player that runs one workflow in memory, evicted and restarted."""
 
 from __future__ import annotations
 
@@ -164,7 +164,8 @@ class _Play:
 
 
 def _num(engine: Engine, id: str, run: int) -> int:
-    rows = engine.store.reader.connection.execute("SELECT num FROM perdure_execution WHERE id = ? AND run = ?", (id, run))
+    query = "SELECT num FROM perdure_execution WHERE id = ? AND run = ?"
+    rows = engine.store.reader.connection.execute(query, (id, run))
     return int(next(rows)[0])
 
 
@@ -179,4 +180,3 @@ def check_prefixes(workflow: Any, id: str, number: int, events: list[Event]) -> 
         follow = events[at + 1 : at + 1 + len(commands)]
         assert [(e.kind, e.ref, e.name) for e in commands] == [(e.kind, e.ref, e.name) for e in follow], str(event)
         run.evict()
-

@@ -1,4 +1,4 @@
-"""asyncio's queue, locks and events work in workflows: each is played in memory, evicted and restarted at every step."""
+"""asyncio's queues, locks and events work in workflows: each is played in memory, evicted and restarted."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -73,10 +74,8 @@ async def test_a_second_cancel_does_not_break_the_cleanup(play):
 async def test_swallowing_the_cancellation_completes(play):
     @workflow
     async def job() -> str:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(1_000)
-        except asyncio.CancelledError:
-            pass
         await asyncio.sleep(5)
         return "went on"
 

@@ -37,13 +37,13 @@ def fail(message: str) -> None:
 
 @workflow
 def child(n: int) -> int:
-    perdure.sleep(5)
+    perdure.sleep(n)  # each ends at its own time: what runs in threads ends in any order
     return double(n)
 
 
 @workflow
 async def async_child(n: int) -> int:
-    await asyncio.sleep(5)
+    await asyncio.sleep(n)
     return await triple(n)
 
 
@@ -217,7 +217,8 @@ async def test_saga_works_with_a_plain_with_block(play):
 
     outcome = await play(job, also=[child])
     assert outcome.error == "Broken: after the steps"
-    undone = [e.name for e in outcome.histories["it"] if e.name and e.kind.name in ("ACTIVITY_SCHEDULED", "CHILD_STARTED")]
+    started = ("ACTIVITY_SCHEDULED", "CHILD_STARTED")
+    undone = [event.name for event in outcome.histories["it"] if event.kind.name in started]
     assert undone == ["fail", "child", "triple", "double"]
 
 
@@ -241,7 +242,7 @@ async def test_ten_thousand_waiting_def_workflows_hold_no_thread(world):
         started = await asyncio.gather(*(engine.start(wait, n, id=f"w{n}") for n in range(10_000)))
         await world.quiet(engine)
         assert (await engine.counts()) == {Status.WAITING: 10_000}
-        assert threading.active_count() <= before + 1  # `counts` runs in a thread of asyncio's own
+        assert threading.active_count() < before + 40  # reading, for one, has asyncio's pool of at most 32
         for execution in started[::1_000]:
             await execution.signal(go, 1)
         assert [await execution.result() for execution in started[::1_000]] == [n + 1 for n in range(0, 10_000, 1_000)]

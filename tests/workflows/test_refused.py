@@ -276,4 +276,3 @@ async def test_blocked_by_a_refusal_it_goes_on_once_the_code_asks_an_activity(wo
         events = [event async for event in engine.execution("it").history()]
         assert [event.kind for event in events].count("activity_completed") == 2
         assert [event.seq for event in events] == list(range(1, len(events) + 1))
-

@@ -164,3 +164,10 @@ async def test_the_id_of_the_workflows_options_is_used(world):
     async with world.engine(quick) as engine:
         execution = await engine.start(quick.options(id="chosen"), 5)
         assert (execution.id, await execution.result()) == ("chosen", 10)
+
+
+async def test_a_failure_larger_than_the_limit_for_payloads_is_still_recorded(world):
+    async with world.engine(breaks, max_payload_bytes=200) as engine:
+        execution = await engine.start(breaks, 1)
+        with pytest.raises(ValueError, match="broken"):
+            await execution.result()

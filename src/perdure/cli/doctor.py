@@ -24,7 +24,7 @@ from perdure.types import Status
 
 LATE_S = 60
 """How long work may wait for a runner that lives."""
-BACKOFF_S = 300
+BACKOFF_S = 30
 """A longer wait for a next attempt is worth a note."""
 FREE_BYTES = 100 * 1024 * 1024
 LARGE_WAL_BYTES = 256 * 1024 * 1024

@@ -70,7 +70,7 @@ def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         hint = "check the path" if path.suffix else f"write {path}.py, or {'.'.join(path.parts)} for a module"
         raise UsageError(f"there is no file {path}", hint=hint)
-    path = path.resolve()
+    shown, path = str(path), path.resolve()
     folder, parts = path.parent, [path.stem]
     while (folder / "__init__.py").is_file() and folder.name.isidentifier():
         parts.insert(0, folder.name)
@@ -80,7 +80,7 @@ def _load_file(path: Path) -> ModuleType:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     name = ".".join(parts)
-    module = _import(name, str(path))
+    module = _import(name, shown)
     if module.__file__ is None or not os.path.samefile(module.__file__, path):
         hint = "rename the file" if len(parts) == 1 else "run the command in the folder that holds its package"
         raise UsageError(

@@ -26,7 +26,7 @@ class ConsoleHandler(logging.Handler):
             when = time.strftime("%H:%M:%S", time.localtime(record.created))
             text = styled(f"{when} ", "dim")
             text.append_text(styled(self.format(record), _STYLES.get(record.levelno, "")))
-            self.console.print(text)
+            self.console.print(text, soft_wrap=True)
         except Exception:
             self.handleError(record)
 

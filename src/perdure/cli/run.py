@@ -166,7 +166,8 @@ class Running:
         if self.out.json:
             self._print({"id": info.id, "run": info.run, "status": info.status, "problem": info.problem})
         if info.status is Status.BLOCKED:
-            complain(f"execution {info.id} is blocked", info.problem or "")
+            problem, _, hint = (info.problem or "").partition("\n  hint: ")
+            complain(f"execution {info.id} is blocked: {problem}", hint)
             return ExitCode.FAILED
         hint = f"it goes on with a worker, or when you run this again with --id {info.id}"
         what = "was interrupted" if interrupted else f"has not ended after {self.timeout_s:g} s"

@@ -199,13 +199,13 @@ class Client:
     # --- completion from outside -------------------------------------------------------------------------------------
 
     async def complete(self, token: str, value: Any = None) -> None:
-        """Complete the attempt that `token` belongs to with `value`. Raises `StaleToken`, `ExecutionClosed`."""
+        """Complete the attempt that `token` belongs to with `value`. Raises `StaleToken`."""
         await self._finish(token, "complete", msgspec.json.encode(value).decode())
 
     async def fail(self, token: str, error: BaseException) -> None:
         """Fail the attempt that `token` belongs to; the workflow gets `error`.
 
-        Raises `StaleToken`, `ExecutionClosed`.
+        Raises `StaleToken`.
         """
         await self._finish(token, "fail", encode_failure(error))
 

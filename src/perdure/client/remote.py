@@ -10,7 +10,7 @@ from typing import Any
 
 from perdure.client.token import refuse_stale
 from perdure.conflict import next_run
-from perdure.errors import ExecutionClosed, ExecutionExists, PerdureError
+from perdure.errors import ExecutionClosed, ExecutionExists, PerdureError, StaleToken
 from perdure.events import Event, Kind
 from perdure.store import ExecutionRow, Parked, Store
 from perdure.types import Conflict, Status
@@ -133,7 +133,7 @@ class Remote:
                 parked = parked._replace(row=current)
             retry = parked.what == "retry"
             if current is None or (current.status.closed and not retry):
-                _set(future, ExecutionClosed(f"execution {parked.row.id} has ended", hint="it takes no more input"))
+                _set(future, _ended(parked))
             elif retry and current.status is not Status.FAILED:
                 hint = "only a failed one can be retried"
                 _set(future, PerdureError(f"execution {parked.row.id} is {current.status}, not failed", hint=hint))
@@ -159,6 +159,12 @@ class Remote:
             _set(future, error)
             return True
         return False
+
+
+def _ended(parked: Parked) -> PerdureError:
+    if parked.what in ("complete", "fail"):
+        return StaleToken(f"execution {parked.row.id} has ended", hint="nothing waits for this completion any more")
+    return ExecutionClosed(f"execution {parked.row.id} has ended", hint="it takes no more input")
 
 
 def _set(future: asyncio.Future[Any], value: Any) -> None:

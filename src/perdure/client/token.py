@@ -40,5 +40,5 @@ def _makes_stale(event: Event, token: Token) -> bool:
         return msgspec.json.decode(event.data or "", type=AttemptNote).attempt >= token.number
     if event.kind is Kind.ATTEMPT_DEFERRED:
         note = msgspec.json.decode(event.data or "", type=DeferredNote)
-        return note.attempt == token.number and not hmac.compare_digest(note.secret, digest(token.secret))
+        return note.attempt != token.number or not hmac.compare_digest(note.secret, digest(token.secret))
     return event.kind in _ENDED

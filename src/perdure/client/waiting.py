@@ -51,6 +51,14 @@ class Waiting:
             else:
                 self._futures.pop(id, None)
 
+    def follow(self, remote: bool) -> None:
+        """Take note that the runner is in another process now, or in this one."""
+        self.remote = remote
+        if self._futures:
+            if remote:
+                self._listen()
+            self._look()  # what ended while nobody told us
+
     def report(self, closed: dict[str, Ending]) -> None:
         """Wake those who wait for what this process's runner has just closed."""
         if not self._futures:

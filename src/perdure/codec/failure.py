@@ -26,6 +26,8 @@ _MAX_NOTES = 32
 _MAX_ATTRIBUTES = 64
 _MAX_DEPTH = 16
 _MAX_FAILURES = 128
+_MAX_LITERAL = 64 * 1024
+_MAX_RECORD = 1024 * 1024
 _GROUPS = ("builtins:ExceptionGroup", "builtins:BaseExceptionGroup")
 
 
@@ -48,10 +50,19 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 def encode_failure(exc: BaseException) -> str:
     """Write an exception as JSON text. Never raises; large and odd parts are cut or replaced by their `repr`."""
     try:
-        return msgspec.json.encode(_Recorder().record(exc, 0)).decode()
+        failure = _Recorder().record(exc, 0)
+        raw = msgspec.json.encode(failure)
+        if len(raw) > _MAX_RECORD:  # many large parts: what it is and says is worth more than what it carries
+            raw = msgspec.json.encode(msgspec.structs.replace(failure, **_BARE))
+        return raw.decode()
     except Exception:  # whatever a hostile class managed to break: its name is always there
         name = _clean(type.__getattribute__(type(exc), "__qualname__"), _MAX_NOTE)
         return msgspec.json.encode(Failure(f"?:{name}", "(this exception could not be recorded)", exact=False)).decode()
+
+
+_BARE: dict[str, Any] = {
+    "args": [], "attributes": {}, "notes": [], "cause": None, "exceptions": None, "exact": False,
+}  # fmt: skip
 
 
 def decode_failure(text: str) -> Failure:
@@ -144,11 +155,17 @@ def _literals(values: tuple[Any, ...]) -> tuple[list[Any], bool]:
     kept, exact = [], True
     for value in values[:_MAX_ATTRIBUTES]:
         try:
-            kept.append(to_literal(value))
+            kept.append(_small(to_literal(value)))
         except (NotLiteral, msgspec.EncodeError, RecursionError):
             kept.append(_text(value, str if type(value) is str else repr))
             exact = False
     return kept, exact and len(values) <= _MAX_ATTRIBUTES
+
+
+def _small(literal: Any) -> Any:
+    if len(msgspec.json.encode(literal)) > _MAX_LITERAL:
+        raise NotLiteral
+    return literal
 
 
 def _attributes(exc: BaseException) -> tuple[dict[str, Any], bool]:
@@ -160,7 +177,7 @@ def _attributes(exc: BaseException) -> tuple[dict[str, Any], bool]:
     kept = {}
     for name, value in list(found.items())[:_MAX_ATTRIBUTES]:
         try:
-            kept[str(to_literal(name))] = to_literal(value)
+            kept[str(to_literal(name))] = _small(to_literal(value))
         except (NotLiteral, msgspec.EncodeError, RecursionError):
             continue
     return kept, len(kept) == len(found)

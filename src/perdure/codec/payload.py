@@ -47,12 +47,12 @@ class Payloads:
         self.max_bytes = max_bytes
         self.blob_threshold = blob_threshold
         # no character takes more than 4 bytes: text this short needs no look at its size
-        self._small = min(max_bytes, blob_threshold) // 4 if codec is None else -1
+        self._small = blob_threshold // 4 if codec is None else -1
 
     def store(self, text: str | None) -> str | bytes | Blob | None:
         """Return what the database keeps: the text itself, the codec's bytes, or a `Blob` when it is large.
 
-        Raises `PayloadTooLarge` over `max_bytes`.
+        Whatever its size: what got here was accepted before, or is a record that must not be lost, such as a failure.
         """
         if text is None or len(text) <= self._small:
             return text
@@ -61,9 +61,12 @@ class Payloads:
         return self._store(text.encode())
 
     def check_size(self, text: str) -> None:
-        """Raise `PayloadTooLarge` when `store` would, without storing."""
-        if len(text) > self.max_bytes // 4 and len(text.encode()) > self.max_bytes:
-            self._store(text.encode())
+        """Refuse what a user passes when it is too large. Raises `PayloadTooLarge` over `max_bytes`."""
+        if len(text) > self.max_bytes // 4 and (size := len(text.encode())) > self.max_bytes:
+            raise PayloadTooLarge(
+                f"the value takes {size:,} bytes as JSON, the limit is {self.max_bytes:,}",
+                hint="store the object elsewhere and pass a reference to it, or raise `max_payload_bytes`",
+            )
 
     def inline(self, text: str | None) -> str | bytes | None:
         """Return what the database keeps where large values are not kept apart: the text, or the codec's bytes."""
@@ -81,11 +84,6 @@ class Payloads:
         return self._text(self._open(stored))
 
     def _store(self, plain: bytes) -> str | bytes | Blob:
-        if len(plain) > self.max_bytes:
-            raise PayloadTooLarge(
-                f"the value takes {len(plain):,} bytes as JSON, the limit is {self.max_bytes:,}",
-                hint="store the object elsewhere and pass a reference to it, or raise `max_payload_bytes`",
-            )
         if len(plain) > self.blob_threshold:
             body = _compress(plain)
             if self.codec is None:

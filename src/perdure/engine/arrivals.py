@@ -9,7 +9,7 @@ from perdure.engine.attempt import Attempt
 from perdure.engine.inputs import Begin, Deliver, Request
 from perdure.engine.live import Live
 from perdure.events import Kind
-from perdure.store import ExecutionRow, InboxRow, Purpose, TimerRow
+from perdure.store import ExecutionRow, InboxRow, Parked, Purpose, TimerRow
 
 if TYPE_CHECKING:
     from perdure.engine.runner import Runner
@@ -129,10 +129,11 @@ class Arrivals:
     # --- other processes ---------------------------------------------------------------------------------------------
 
     def _take_inbox(self) -> None:
+        """Queue what other processes left, ahead of what this one has asked since: a standby that becomes the runner
+        asked through the file before."""
         runner = self.runner
-        for row in runner.store.pending():
-            if row.id not in runner.memory.lives:
-                runner.inputs.append(Begin(row))
+        pending = (row for row in runner.store.pending() if row.id not in runner.memory.lives)
+        arrived: list[Begin | Deliver | Request] = [Begin(row) for row in pending]
         entries = runner.store.inbox(self._seen, INBOX_ROWS)
         self.look = len(entries) == INBOX_ROWS
         for entry in entries:
@@ -142,7 +143,8 @@ class Arrivals:
                 runner.work.batch.inbox_done.append(entry.n)
             elif entry.n not in self.queued:
                 self.queued.add(entry.n)
-                runner.inputs.append(_from_inbox(found, entry))
+                arrived.append(_from_inbox(found, entry))
+        runner.inputs.extendleft(reversed(arrived))
 
     def unpark(self, live: Live) -> None:
         """Deliver what waited in the inbox while the execution was paused or blocked, in order."""
@@ -154,8 +156,7 @@ class Arrivals:
             if entry.n not in done and entry.n not in self.queued and runner.memory.lives.get(live.row.id) is live:
                 runner.handle(_from_inbox(live.row, entry))
         for parked in just_now:
-            kind = Kind.SIGNAL_RECEIVED if parked.kind is None else Kind(parked.kind)
-            runner.handle(Deliver(live.row, kind, parked.ref, parked.name, parked.data))
+            runner.handle(_from_inbox(live.row, parked))
 
     # --- heartbeats -------------------------------------------------------------------------------------------------
 
@@ -167,8 +168,9 @@ class Arrivals:
                 self.runner.work.batch.heartbeats[key] = (attempt.number, self.runner.now, attempt.details)
 
 
-def _from_inbox(row: ExecutionRow, entry: InboxRow) -> Deliver | Request:
+def _from_inbox(row: ExecutionRow, entry: InboxRow | Parked) -> Deliver | Request:
+    n = entry.n if isinstance(entry, InboxRow) else None
     if entry.what not in ("signal", "event"):
-        return Request(row, entry.what, entry.name, entry.data, entry.n)
+        return Request(row, entry.what, entry.name, entry.data, n)
     kind = Kind.SIGNAL_RECEIVED if entry.kind is None else Kind(entry.kind)
-    return Deliver(row, kind, entry.ref, entry.name, entry.data, entry.n)
+    return Deliver(row, kind, entry.ref, entry.name, entry.data, n)

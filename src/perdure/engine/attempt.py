@@ -95,7 +95,7 @@ class Attempt:
         """Nobody waits for this attempt any more: its outcome is ignored."""
         self.handle: Handle | None = None
         self.alarms: list[asyncio.TimerHandle] = []
-        self.on_heartbeat: Callable[[Attempt], None] | None = None
+        self.on_heartbeat: Callable[[Attempt, str], None] | None = None
         self.secret_hash: str | None = None
         self._secret: str | None = None
 
@@ -131,9 +131,8 @@ class Attempt:
 
     def beat(self, details: str) -> None:
         """Note a heartbeat with its details as JSON."""
-        self.details = details
         if self.on_heartbeat is not None:
-            self.on_heartbeat(self)
+            self.on_heartbeat(self, details)
 
     @property
     def last_details(self) -> Any:

@@ -98,6 +98,7 @@ class Engine(Client):
         self._runner_bell: Doorbell | None = None
         self._watchdog: Watchdog | None = None
         self._chores: asyncio.Task[None] | None = None
+        self._stepping_down: asyncio.Task[None] | None = None
 
     @property
     def leading(self) -> bool:
@@ -125,6 +126,9 @@ class Engine(Client):
             self._chores.cancel()
             await asyncio.gather(self._chores, return_exceptions=True)
             self._chores = None
+        if self._stepping_down is not None:
+            await self._stepping_down
+            self._stepping_down = None
         try:
             await self._stop_leading(self.grace_s)
         finally:
@@ -134,7 +138,7 @@ class Engine(Client):
     async def _do_chores(self) -> None:
         """Stand by for the lock; as the runner, look now and then for what a lost ring left in the file."""
         while True:
-            if not self.leading:
+            if self._runner is None:  # one that is closed is still stepping down, and has its lock
                 await asyncio.sleep(TRY_LOCK_EVERY_S)
                 try:
                     self._try_to_lead()
@@ -144,9 +148,8 @@ class Engine(Client):
                     await asyncio.sleep(1.0)
                 continue
             await asyncio.sleep(LOOK_EVERY_S)
-            runner, store = self._runner, self._runner_store
-            if runner is not None and store is not None:
-                runner.tick()
+            if self.leading:
+                self._runner.tick()
 
     # --- leading ----------------------------------------------------------------------------------------------------
 
@@ -169,6 +172,7 @@ class Engine(Client):
             max_bytes=self.payloads.max_bytes,
             hot=self.hot,
             deployment=self.deployment,
+            private=self.payloads.codec is not None,
         )
         self._executor = Executor(loop, runner.submit, self.now, self.payloads, **self.limits)
         self._executor.on_heartbeat = runner.beat
@@ -176,7 +180,7 @@ class Engine(Client):
         self._watchdog = Watchdog(runner, lambda: self._executor.running if self._executor else ())
         self._gateway = Local(runner)
         if self._waiting is not None:
-            self._waiting.remote = False
+            self._waiting.follow(remote=False)
         runner.recover()
         self._watchdog.start()
         logger.info("%s: runner with epoch %d", self.path, epoch)
@@ -213,7 +217,7 @@ class Engine(Client):
         if isinstance(error, StaleRunner) and self._runner is not None:
             logger.error("%s: %s", self.path, error)
             self._runner.closed = True
-            asyncio.get_running_loop().create_task(self._step_down())
+            self._stepping_down = asyncio.get_running_loop().create_task(self._step_down())
 
     async def _step_down(self) -> None:
         await self._stop_leading(0.0)
@@ -241,8 +245,8 @@ class Engine(Client):
             self._runner_store.close()
         self._runner = self._executor = self._runner_store = self._runner_bell = self._watchdog = None
         if self._waiting is not None and self._store is not None:
-            self._waiting.remote = True
             self._gateway = Remote(runner.loop, self._store, lambda: self.doorbell.ring("runner"), self.now)
+            self._waiting.follow(remote=True)
 
     # --- for handles ------------------------------------------------------------------------------------------------
 

@@ -120,7 +120,7 @@ class Executor:
             self.payloads.check_size(outcome)
         except asyncio.CancelledError as error:
             outcome = self._why_cancelled(attempt, error)
-        except (KeyboardInterrupt, SystemExit):
+        except KeyboardInterrupt:
             self._free_place()
             self.running.pop(attempt, None)
             raise
@@ -209,8 +209,9 @@ class Executor:
         if attempt.handle is not None:
             attempt.handle.cancel()
 
-    def _heartbeat(self, attempt: Attempt) -> None:
-        attempt.beat_at = time.monotonic()
+    def _heartbeat(self, attempt: Attempt, details: str) -> None:
+        self.payloads.check_size(details)
+        attempt.beat_at, attempt.details = time.monotonic(), details
         if self.on_heartbeat is not None:
             self.on_heartbeat(attempt)
 

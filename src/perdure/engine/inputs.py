@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perdure.engine.attempt import Attempt
+from perdure.errors import TransactionLost
 from perdure.events import Kind
 from perdure.store import ExecutionRow
 from perdure.types import Conflict
@@ -70,10 +71,12 @@ class AttemptDone:
 
 @dataclass(slots=True)
 class TransactionDue:
-    """Run a transactional activity inside the batch that records its result."""
+    """Run a transactional activity inside the batch that records its result. `lost` is set when it ran before and took
+    the batch with it."""
 
     attempt: Attempt
     number: int
+    lost: TransactionLost | None = None
 
 
 Input = Start | Begin | Deliver | Request | AttemptDone | TransactionDue

@@ -91,6 +91,9 @@ def load(store: Store, row: ExecutionRow, workflow: AnyWorkflow, max_bytes: int)
         live.before = Status.PENDING  # what it leads to has not run, so it cannot have been interrupted
     live.timers = {seq: timer.due_us for seq, timer in run.loop.timers.items()}
     _find_attempts(store, live, events)
+    for event in first:  # what it is about to be told of has ended
+        live.timers.pop(event.ref or 0, None)
+        live.attempts.pop(event.ref or 0, None)
     return live, first
 
 

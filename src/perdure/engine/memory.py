@@ -130,6 +130,10 @@ class Memory:
             row.problem = None
             runner.set_status(live, Status.PAUSED if live.paused else Status.RUNNING)
         live.first = first
+        if first and row.deployment is None:
+            row.deployment = runner.deployment  # it begins here; the client that created it named none
+        if first and row.deadline_at is not None:  # another process created it, and set no timers
+            runner.work.batch.timers[(row, row.deadline_at, 0, Purpose.DEADLINE)] = None
         return live
 
     def _take_up(self, live: Live) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from perdure.activity import attempt_var
 from perdure.codec import encode_failure
+from perdure.codec.payload import Payloads
 from perdure.engine.attempt import Attempt, Phase
 from perdure.engine.inputs import AttemptDone, Deliver, TransactionDue
 from perdure.engine.live import Live
@@ -19,8 +20,10 @@ from perdure.errors import (
     FinishLater,
     InvalidValue,
     PayloadTooLarge,
+    PerdureError,
     StaleToken,
     StoreError,
+    TransactionLost,
 )
 from perdure.events import Kind
 from perdure.store import Purpose
@@ -37,6 +40,7 @@ class Outcomes:
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
+        self._sizes = Payloads(max_bytes=runner.max_bytes)
 
     def handle(self, item: AttemptDone) -> None:
         found = self._current(item.attempt, item.number)
@@ -208,15 +212,25 @@ class Outcomes:
         if found is None:
             return
         live, attempt = found
+        if item.lost is not None:
+            self.failed(live, attempt, item.lost)
+            return
         activity = attempt.activity_def
         try:
             with self.runner.store.savepoint() as transaction:
                 args, kwargs = activity.arguments.call_args(attempt.data)
                 value = contextvars.copy_context().run(_call, attempt, activity.fn, transaction, args, kwargs)
                 data = activity.returns.check(value)
-        except StoreError:
+                self._sizes.check_size(data)
+        except TransactionLost as error:  # the batch is handled again, all but this
+            item.lost = error
             raise
-        except Exception as error:
+        except (StoreError, KeyboardInterrupt):
+            raise
+        except FinishLater:
+            hint = "a transactional activity ends with its transaction: let another activity wait for the outside"
+            self.failed(live, attempt, PerdureError(f"{activity.name} cannot finish_later()", hint=hint))
+        except BaseException as error:  # whatever it raises must not stop the runner
             self.failed(live, attempt, error)
         else:
             self.end(live, attempt, Kind.ACTIVITY_COMPLETED, data)

@@ -162,6 +162,9 @@ class Worker:
         except (EOFError, OSError) as error:
             self.end()
             raise AttemptInterrupted(f"the process that ran {order.activity} died") from error
+        except BaseException:  # a heartbeat was refused: what the activity still says belongs to nobody
+            self.end()
+            raise
         return message
 
     @property

@@ -75,8 +75,8 @@ class Reopening:
         events = effective(history)
         point = _turning_point(events, stopped)
         plan = Plan(row, history[-1], point, [event for event in events if event.seq < point.seq])
-        if not (point.kind in (Kind.ACTIVITY_FAILED, Kind.TIMED_OUT) or (stopped and point.kind is Kind.CANCEL_REQUESTED)):
-            plan.again = point
+        undone = (Kind.ACTIVITY_FAILED, Kind.TIMED_OUT, *([Kind.CANCEL_REQUESTED] if stopped else []))
+        plan.again = None if point.kind in undone else point
         known = {event.seq for event in plan.kept}
         later = (event for event in events if event.seq > point.seq and event.kind in _KEPT_INPUTS)
         plan.late = [event for event in later if event.ref is None or event.ref in known]

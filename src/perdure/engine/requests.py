@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from perdure.conflict import next_run
 from perdure.engine.attempt import Token
-from perdure.engine.inputs import Begin, Deliver, Request, Start
+from perdure.engine.inputs import Deliver, Request, Start
 from perdure.engine.live import Live
 from perdure.engine.reopening import Reopening
 from perdure.errors import (
@@ -16,9 +16,8 @@ from perdure.errors import (
     PerdureError,
     StaleToken,
 )
-from perdure.events import CLOSING, INPUTS, Event, Kind
-from perdure.replay.run import effective
-from perdure.store import ExecutionRow
+from perdure.events import Event, Kind
+from perdure.store import ExecutionRow, Parked
 from perdure.types import Status
 
 if TYPE_CHECKING:
@@ -121,8 +120,11 @@ class Requests:
 
     def _complete(self, live: Live, item: Request) -> None:
         token = Token.parse(item.name or "")
-        if token is None or live.run is None:
-            raise StaleToken("this is not a completion token, or its execution is blocked")
+        if token is None:
+            raise StaleToken("this is not a completion token")
+        if live.run is None:  # blocked: it is looked at once the code fits
+            self.runner.work.batch.parked.append(Parked(live.row, item.what, None, None, item.name, item.data))
+            return
         self.runner.outcomes.complete(
             live, token.seq, token.number, token.secret, item.data or "null", item.what == "fail"
         )

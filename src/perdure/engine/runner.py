@@ -71,6 +71,7 @@ class Runner:
         max_bytes: int,
         hot: int = 10_000,
         deployment: str | None = None,
+        private: bool = False,
     ) -> None:
         self.store = store
         self.registry = registry
@@ -83,6 +84,8 @@ class Runner:
         self.draw = draw
         self.max_bytes = max_bytes
         self.deployment = deployment
+        self.private = private
+        """Whether payloads are encrypted: then logs and problems must not show them either."""
         self.inputs: deque[Input] = deque()
         self.work = Work()
         self.now = now()
@@ -258,8 +261,6 @@ class Runner:
     # --- handling ---------------------------------------------------------------------------------------------------
 
     def handle(self, item: Input) -> None:
-        if isinstance(item, Deliver | Request) and item.inbox is not None:
-            self.arrivals.queued.discard(item.inbox)
         match item:
             case AttemptDone():
                 self.outcomes.handle(item)
@@ -275,6 +276,8 @@ class Runner:
                 self.outcomes.run_transaction(item)
             case _:
                 assert_never(item)
+        if isinstance(item, Deliver | Request) and item.inbox is not None:
+            self.arrivals.queued.discard(item.inbox)  # not before: taking up its execution must not find it parked
 
     def _deliver(self, item: Deliver) -> None:
         live = self.memory.live(item.row)
@@ -380,14 +383,17 @@ class Runner:
 
     def block(self, live: Live, error: PerdureError) -> None:
         """Set an execution aside, its history untouched, until code that fits is running."""
-        logger.error("execution %s is blocked: %s", live.row.id, error)
+        problem = str(error)
+        if self.private and isinstance(error, NonDeterminismError):
+            problem = problem.partition("\n")[0]  # what follows shows arguments and results
+        logger.error("execution %s is blocked: %s", live.row.id, problem)
         if live.run is not None:
             live.run.evict()
         live.run = None
         for attempt in live.attempts.values():
             self.work.stops.append(attempt)
         live.attempts.clear()
-        live.row.problem = str(error)
+        live.row.problem = problem
         self.set_status(live, Status.BLOCKED)
 
     def settle(self, live: Live) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+import traceback
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from perdure.errors import NonDeterminismError
 from perdure.events import Event, Kind
+from perdure.replay.bridge import drive
 
 if TYPE_CHECKING:
     from perdure.replay.run import Run
@@ -49,7 +52,8 @@ class _Child(msgspec.Struct):
 
 def differs(run: Run, expected: Event | None, got: Event) -> NonDeterminismError:
     """The code issued `got` where the history has `expected`."""
-    return _error(run, got.seq, str(expected) if expected else "no command here", str(got), _user_line())
+    source = _ending_line(run) if got.kind >= Kind.COMPLETED else _calling_line()
+    return _error(run, got.seq, str(expected) if expected else "no command here", str(got), source)
 
 
 def missing(run: Run, expected: Event) -> NonDeterminismError:
@@ -77,23 +81,54 @@ def _error(run: Run, seq: int, expected: str, got: str, source: str) -> NonDeter
     return error
 
 
-def _user_line() -> str:
-    """Give `file:line in function` of the innermost frame that is neither ours nor the standard library's."""
+# --- where in the user's code ---------------------------------------------------------------------------------------
+
+
+def _calling_line() -> str:
+    """Give the innermost line of the user's that is running."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith((_OURS, "<frozen")) and not name.endswith(_LIBRARY):
-            return f"{name}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+    while frame is not None and not _is_users(frame.f_code):
         frame = frame.f_back
-    return ""
+    return "" if frame is None else _place(frame.f_code, frame.f_lineno)
 
 
-_LIBRARY = tuple(
-    f"asyncio/{name}.py" for name in ("tasks", "timeouts", "taskgroups", "locks", "queues", "events", "threads")
-)
+def _ending_line(run: Run) -> str:
+    """Give the line that raised what ended the main task, or where its function begins."""
+    error = run.main.exception() if run.main is not None and not run.main.cancelled() else None
+    code = run.workflow.fn.__code__
+    place = _place(code, code.co_firstlineno)
+    for frame, line in traceback.walk_tb(error.__traceback__ if error is not None else None):
+        if _is_users(frame.f_code):
+            place = _place(frame.f_code, line)
+    return place
 
 
 def _waiting_line(run: Run) -> str:
     """Give the line that the main task stands at."""
-    stack = run.main.get_stack(limit=1) if run.main is not None and not run.main.done() else []
-    return f"{stack[0].f_code.co_filename}:{stack[0].f_lineno} in {stack[0].f_code.co_qualname}" if stack else ""
+    waiting = run.main.get_coro() if run.main is not None and not run.main.done() else None
+    place = ""
+    while inspect.iscoroutine(waiting):
+        frame = waiting.cr_frame
+        branch = frame.f_locals.get("branch") if frame is not None and frame.f_code is drive.__code__ else None
+        if branch is not None:  # a `def` workflow
+            frame = branch.gr_frame
+            while frame is not None and not _is_users(frame.f_code):
+                frame = frame.f_back
+        if frame is not None and _is_users(frame.f_code):
+            place = _place(frame.f_code, frame.f_lineno)
+        waiting = waiting.cr_await
+    return place
+
+
+def _is_users(code: CodeType) -> bool:
+    return not code.co_filename.startswith((_OURS, "<frozen")) and not code.co_filename.endswith(_LIBRARY)
+
+
+def _place(code: CodeType, line: int) -> str:
+    return f"{code.co_filename}:{line} in {code.co_qualname}"
+
+
+_LIBRARY = tuple(
+    f"asyncio/{name}.py"
+    for name in ("tasks", "timeouts", "taskgroups", "locks", "queues", "events", "threads", "runners", "base_events")
+)

@@ -59,7 +59,9 @@ class Store(Protocol):
         """Write `batch` in one transaction; new rows have their `num` afterwards."""
 
     def savepoint(self) -> AbstractContextManager[Transaction]:
-        """Open the next commit's transaction early for a transactional activity; undone alone if the block raises."""
+        """Open the next commit's transaction early for a transactional activity; undone alone if the block raises.
+
+        Raises `TransactionLost` when the block rolled back the whole of it."""
 
     def rollback(self) -> None:
         """Give up what `savepoint` blocks wrote since the last commit."""

@@ -45,21 +45,23 @@ def test_the_threshold_counts_bytes_of_utf8(character: str) -> None:
     assert payloads.store(character * 12) == character * 12
     assert isinstance(payloads.store(character * 13), Blob)
     assert isinstance(payloads.store(character * 24), Blob)
+    payloads.check_size(character * 24)
     with pytest.raises(PayloadTooLarge):
-        payloads.store(character * 25)
+        payloads.check_size(character * 25)
+    assert isinstance(payloads.store(character * 25), Blob), "what was accepted before the limit changed is kept"
 
 
 def test_a_limit_below_the_threshold_holds() -> None:
     for text in ("x" * 11, "é" * 6):
         with pytest.raises(PayloadTooLarge):
-            Payloads(max_bytes=10).store(text)
+            Payloads(max_bytes=10).check_size(text)
     with pytest.raises(PayloadTooLarge):
-        Payloads(keyring(), max_bytes=10).store("x" * 11)
+        Payloads(keyring(), max_bytes=10).check_size("x" * 11)
 
 
 def test_a_value_that_is_too_large_says_how_large_and_what_to_do() -> None:
     with pytest.raises(PayloadTooLarge, match=r"16,777,217 bytes .* limit is 16,777,216") as caught:
-        Payloads().store("x" * (16 * 1024 * 1024 + 1))
+        Payloads().check_size("x" * (16 * 1024 * 1024 + 1))
     assert "reference" in caught.value.hint
 
 

@@ -62,7 +62,21 @@ class SqliteStore:
 
     @cached_property
     def writer(self) -> Writer:
-        return Writer(open_connection(self.path, self.synchronous), self.path, self.payloads, self.now)
+        writer = Writer(open_connection(self.path, self.synchronous), self.path, self.payloads, self.now)
+        self._check_codec(writer)
+        return writer
+
+    def _check_codec(self, writer: Writer) -> None:
+        """Keep plain text out of a file whose payloads are encoded: once it was written with a codec, it needs one."""
+        encoded = self.reader.meta("encoded") is not None
+        if encoded and self.payloads.codec is None:
+            writer.connection.close()
+            raise StoreError(
+                f"the payloads of {self.path} are encoded (encrypted) and no codec was given",
+                hint="pass the codec that they were written with, such as AesGcmCodec.from_environment()",
+            )
+        if not encoded and self.payloads.codec is not None:
+            writer.run([("put_meta", ("encoded", 1))])
 
     @cached_property
     def listing(self) -> Listing:

@@ -16,7 +16,7 @@ from typing import Any
 import apsw
 
 from perdure.codec.payload import Blob, Payloads
-from perdure.errors import ExecutionExists, PerdureError, StaleRunner
+from perdure.errors import ExecutionExists, PerdureError, StaleRunner, TransactionLost
 from perdure.events import Event
 from perdure.store.batch import Batch, Parked
 from perdure.store.rows import ExecutionRow
@@ -73,15 +73,25 @@ class Writer:
         transaction = SqliteTransaction(self.connection, self._fence)
         try:
             yield transaction
-        except BaseException:
+        except BaseException as error:
             transaction.close()
+            self._still_open(error)
             with translated(self.path):
                 self.connection.execute("ROLLBACK TO activity")
                 self.connection.execute("RELEASE activity")
             raise
         transaction.close()
+        self._still_open(None)
         with translated(self.path):
             self.connection.execute("RELEASE activity")
+
+    def _still_open(self, error: BaseException | None) -> None:
+        """Refuse to go on when the block's own statement ended the transaction."""
+        if self.connection.in_transaction:
+            return
+        if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):  # no room, no memory, no disk
+            raise translate(self.path, error) from error
+        raise TransactionLost(f"a statement rolled back the runner's transaction: {error or 'no error'}") from error
 
     def _begin(self) -> None:
         """Open the transaction unless a savepoint block has, and refuse a runner that is not the last one."""
@@ -205,7 +215,10 @@ class Fence:
         {
             apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE, apsw.SQLITE_DROP_TABLE,
             apsw.SQLITE_CREATE_TRIGGER, apsw.SQLITE_CREATE_INDEX, apsw.SQLITE_DROP_INDEX, apsw.SQLITE_CREATE_TABLE,
-            apsw.SQLITE_CREATE_VIEW, apsw.SQLITE_DROP_VIEW, apsw.SQLITE_DROP_TRIGGER,
+            apsw.SQLITE_CREATE_VIEW, apsw.SQLITE_DROP_VIEW, apsw.SQLITE_DROP_TRIGGER, apsw.SQLITE_CREATE_VTABLE,
+            # a temporary table of our name would hide ours from us
+            apsw.SQLITE_CREATE_TEMP_TABLE, apsw.SQLITE_CREATE_TEMP_VIEW, apsw.SQLITE_CREATE_TEMP_INDEX,
+            apsw.SQLITE_CREATE_TEMP_TRIGGER,
         }
     )  # fmt: skip
     _VIEWS = frozenset({"executions", "history", "pending_activities", "timers", "failures"})
@@ -247,11 +260,12 @@ class SqliteTransaction:
 
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         with self._open() as connection:
-            return list(connection.execute(sql, parameters))
+            # not from the cache: a statement that we have run before would not be put before the fence again
+            return list(connection.execute(sql, parameters, can_cache=False))
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any] | Mapping[str, Any]]) -> None:
         with self._open() as connection:
-            connection.executemany(sql, parameters)
+            connection.executemany(sql, parameters, can_cache=False)
 
     @contextmanager
     def _open(self) -> Iterator[apsw.Connection]:
