@@ -27,8 +27,8 @@ class Saga:
             saga.add(refund, charge_id)
 
     When the block raises or is cancelled, the steps run in reverse order, one after the other; a cancellation does
-    not stop them, it is raised when they are done. A step that fails does not stop the ones before it either; its error is added to the raised one
-    as a note. `with Saga()` in `def` workflows.
+    not stop them, it is raised when they are done. A step that fails does not stop the ones before it either; its
+    error is added to the raised one as a note. `with Saga()` in `def` workflows.
     """
 
     def __init__(self) -> None:

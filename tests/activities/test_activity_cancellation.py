@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -140,3 +141,61 @@ async def test_what_a_cancelled_activity_still_returns_is_ignored(database, kind
         execution = await engine.start(job)
         assert await execution.result() == "went on"
         assert (await kinds(execution)).count("activity_completed") == 1
+
+
+async def test_a_cancel_before_the_first_step_of_an_async_activity_gives_its_place_back(database):
+    ran = []
+
+    @activity
+    async def work(name: str) -> None:
+        ran.append(name)
+
+    @workflow
+    async def job(name: str) -> None:
+        await work(name)
+
+    async with Engine(database, workflows=[job], max_async=1, grace_s=PATIENCE_S) as engine:
+        start = engine._runner.start_attempt
+
+        def start_and_cancel(attempt):
+            start(attempt)
+            attempt.abandon()
+            engine._runner.start_attempt = start
+
+        engine._runner.start_attempt = start_and_cancel
+        await engine.start(job, "never")
+        await (await engine.start(job, "next")).result(timeout_s=PATIENCE_S)
+        began = time.monotonic()
+    assert time.monotonic() - began < PATIENCE_S / 2, "closing waited for an attempt that nobody runs"
+    assert ran == ["next"]
+
+
+async def test_closing_does_not_wait_for_a_cancelled_activity_that_never_got_a_thread(database):
+    release, ran = threading.Event(), []
+
+    @activity
+    def block() -> None:
+        release.wait(PATIENCE_S)
+
+    @activity
+    def work() -> None:
+        ran.append(1)
+
+    @workflow
+    async def job() -> str:
+        blocker, call = block.submit(), work.submit()
+        await asyncio.sleep(0.05)
+        call.cancel()
+        await free()
+        await blocker
+        return "done"
+
+    @activity
+    async def free() -> None:
+        release.set()
+
+    async with Engine(database, workflows=[job], max_threads=1, grace_s=PATIENCE_S) as engine:
+        assert await (await engine.start(job)).result() == "done"
+        began = time.monotonic()
+    assert time.monotonic() - began < PATIENCE_S / 2
+    assert ran == []

@@ -13,7 +13,9 @@ from command_line import PATIENCE_S, SHOP, Cli, read_until
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Iterator[Cli]:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
+    for name in ("PERDURE_DB", "PERDURE_KEYS", "PERDURE_DEPLOYMENT", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "shop.py").write_text(SHOP.read_text())
     made = Cli(tmp_path)
     yield made

@@ -101,10 +101,20 @@ def test_wrong_use_is_code_2(cli, arguments):
     assert cli(*arguments).code == 2
 
 
+def test_the_installed_program_does_all_of_it(cli, waiting_order):
+    waiting_order("o")
+    for command in ("list", "show o", "history o", "doctor", "version", "pause o", "signal o x 1", "gc --keep 1 --yes"):
+        done = cli.apart(*command.split())
+        assert (command, done.code, done.err) == (command, 0, "")
+    for command, code in (("cancel x", 3), ("retry o", 4), ("signal o x y", 2), ("list --db x.db", 5), ("start", 2)):
+        done = cli.apart(*command.split())
+        assert (command, done.code, done.out) == (command, code, "")
+
+
 def test_every_command_has_help_with_examples(cli):
     for name in ("run", "worker", "list", "gc", "complete"):
         done = cli(name, "--help")
-        assert done.code == 0
+        assert (name, done.code) == (name, 0)
         assert f"$ perdure {name}" in done.out
 
 

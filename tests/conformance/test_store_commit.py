@@ -178,3 +178,11 @@ def test_a_changed_store_says_so_to_others_only(runner, open_store):
     assert other.changed() == before
     add(runner, row("one"))
     assert other.changed() != before
+
+
+def test_a_closed_store_opened_again_is_as_it_was(runner, open_store):
+    one = add(runner, row("one"))
+    runner.close()
+    again = open_store()
+    assert [e.seq for e in again.history(one.num)] == [1]
+    assert again.become_runner("the next one") > 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from store_samples import START_US, add, end, event, row
+from store_samples import START_US, add, batch_of, end, event, row
 
 from perdure.events import Kind
-from perdure.store import Batch, Filter, Store
+from perdure.store import Batch, Filter, Parked, Purpose, Store
 from perdure.types import Status, instant
 
 
@@ -99,3 +99,49 @@ def test_events_are_read_page_by_page(runner):
 
 def test_counts_are_by_status(filled):
     assert filled.counts() == {Status.RUNNING: 2, Status.WAITING: 1, Status.BLOCKED: 1, Status.FAILED: 1}
+
+
+# --- the backlog ----------------------------------------------------------------------------------------------------
+
+
+def test_a_store_in_order_has_no_backlog(runner):
+    add(runner, row("one", Status.PAUSED))
+    found = runner.backlog(START_US, START_US)
+    assert (found.pending, found.running, found.requests, found.overdue, found.oldest_at) == (0, 0, 0, 0, None)
+    assert (found.outside, found.backoffs) == (0, [])
+
+
+def test_the_backlog_is_what_a_runner_should_have_taken(runner):
+    waiting, held = row("waiting", Status.WAITING), row("held", Status.PAUSED)
+    batch = batch_of(waiting, held, row("new", Status.PENDING, at=50), row("busy"))
+    for target in (waiting, held):
+        batch.timers[(target, START_US + 10, 2, Purpose.SLEEP)] = None
+        batch.timers[(target, START_US + 90, 3, Purpose.SLEEP)] = None
+        batch.parked.append(Parked(target, "signal", None, None, "a", "1"))
+    runner.commit(batch)
+    found = runner.backlog(START_US + 20, START_US + 1_000)
+    assert (found.pending, found.running, found.requests, found.overdue) == (1, 1, 1, 1)
+    assert found.oldest_at == START_US + 10
+
+
+def test_only_what_neither_timer_nor_child_will_wake_waits_for_the_outside(runner):
+    sleeper, parent, alone = (row(id, Status.WAITING) for id in ("sleeper", "parent", "alone"))
+    batch = batch_of(sleeper, parent, alone, row("child", parent_row=parent, parent_seq=2))
+    batch.timers[(sleeper, START_US + 10, 2, Purpose.SLEEP)] = None
+    runner.commit(batch)
+    assert runner.backlog(START_US, START_US).outside == 1
+
+
+def test_long_waits_for_a_next_attempt_are_told_longest_first(runner):
+    one = row("one", Status.WAITING)
+    batch = batch_of(one)
+    for seq, due in ((2, 500), (3, 900), (4, 100)):
+        batch.events.append((one, event(seq, Kind.ACTIVITY_SCHEDULED, "{}")))
+        batch.timers[(one, START_US + due, seq, Purpose.RETRY)] = None
+    batch.timers[(one, START_US + 950, 5, Purpose.SLEEP)] = None
+    runner.commit(batch)
+    found = runner.backlog(START_US, START_US + 200).backoffs
+    assert [(b.id, b.run, b.seq, b.activity, b.due_at - START_US) for b in found] == [
+        ("one", 1, 3, "a", 900),
+        ("one", 1, 2, "a", 500),
+    ]

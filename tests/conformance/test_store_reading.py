@@ -119,6 +119,18 @@ def test_the_first_input_is_the_started_event_also_after_an_inherited_one(runner
     assert runner.first_input(two.num) == '{"n":2}'
 
 
+def test_the_first_input_of_a_continued_execution_is_that_of_its_first_run(runner):
+    runs = [
+        row("one", Status.COMPLETED),
+        row("one", Status.CONTINUED, run=2),  # started anew after the first had ended
+        row("one", Status.CONTINUED, run=3),
+        row("one", run=4),
+    ]
+    for made in runs:
+        add(runner, made, data=f'{{"n":{made.run}}}')
+    assert [runner.first_input(made.num) for made in runs] == ['{"n":1}', '{"n":2}', '{"n":2}', '{"n":2}']
+
+
 # --- state ----------------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from store_samples import START_US, add, batch_of, end, event, row
 
-from perdure.codec.payload import Payloads
+from perdure.codec.payload import DecodeError, Payloads
 from perdure.events import Kind
 from perdure.store import Batch, Parked, Store
 from perdure.types import Status
@@ -172,8 +172,11 @@ def test_with_a_codec_every_payload_goes_through_it(open_store):
     assert store.inbox(0, 10)[0].data == store.parked(one.num)[0].data == "[1]"
     assert store.heartbeat(one.num, 2) == (1, '"d"')
     plain = open_store()
-    with pytest.raises(Exception, match="codec"):
+    with pytest.raises(DecodeError, match="codec"):
         plain.history(one.num)
+    (entry,) = plain.inbox(0, 10)  # one that cannot be read does not hide the others
+    assert entry.data is None
+    assert "codec" in entry.problem
 
 
 # --- check ----------------------------------------------------------------------------------------------------------

@@ -84,8 +84,9 @@ async def _timeout(ms: int, steps: list[Any]) -> Any:
 
 
 async def _wait_for(ms: int, steps: list[Any]) -> Any:
+    task = asyncio.ensure_future(block(steps))  # a bare one is never awaited if the timer raises
     try:
-        return await asyncio.wait_for(block(steps), ms / 1000)
+        return await asyncio.wait_for(task, ms / 1000)
     except TimeoutError:
         return "late"
 

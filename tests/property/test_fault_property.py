@@ -99,7 +99,7 @@ def test_commits_that_fail_change_no_result(drawn, seed):
         assert asyncio.run(run(path, mine, meddle, moments)) == expected
 
 
-@tries(15, shrink=False)
+@tries(8, shrink=False)
 @given(jobs, seeds)
 def test_losing_the_lead_at_any_moment_changes_no_result(drawn, seed):
     mine, choose = named(drawn), random.Random(seed)

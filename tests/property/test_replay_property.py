@@ -27,10 +27,6 @@ programs = st.one_of(
 )
 
 
-# An error inside `wait_for(block(…), …)` leaves a coroutine that never ran: Python says so, and it is harmless.
-damages = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-
-
 def play(workflow, program, seed, evict=lambda: False) -> Machine:
     schedule = random.Random(seed)
     machine = Machine(schedule, evict, cancels=schedule.choice([0, 0, 0, 1, 2]))
@@ -90,7 +86,6 @@ def test_eviction_before_any_input_changes_nothing_at_all(workflow_and_program, 
     assert [(a.id, a.number, a.history) for a in kept.actors] == [(a.id, a.number, a.history) for a in evicted.actors]
 
 
-@damages
 @tries(500)
 @given(programs, seeds)
 def test_a_command_answer_that_is_cut_short_is_refused(workflow_and_program, seed):
@@ -116,7 +111,6 @@ def cuts_a_patch(history: list[Event], at: int) -> bool:
     return False
 
 
-@damages
 @tries(1000)
 @given(programs, seeds)
 def test_a_changed_command_is_named(workflow_and_program, seed):
@@ -168,7 +162,6 @@ def _other(event: Event) -> str:
     return msgspec.json.encode(data).decode()
 
 
-@damages
 @tries(400)
 @given(programs, seeds)
 def test_a_missing_or_an_added_command_is_found(workflow_and_program, seed):
@@ -185,7 +178,6 @@ def test_a_missing_or_an_added_command_is_found(workflow_and_program, seed):
                 assert caught.value.seq >= event.seq
 
 
-@damages
 @tries(200)
 @given(programs, seeds)
 def test_a_run_belongs_to_its_code(workflow_and_program, seed):

@@ -1,19 +1,46 @@
-"""Whether a completion token can still be good, as far as the file tells. The runner has the last word."""
+"""Completion tokens: what they are made of, and whether one can still be good as far as the file tells."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Iterable
 
 import msgspec
 
-from perdure.engine.attempt import Token, digest
-from perdure.engine.loading import AttemptNote, DeferredNote
 from perdure.errors import StaleToken
 from perdure.events import Event, Kind
 from perdure.replay.run import effective
 
 _ENDED = frozenset({Kind.ACTIVITY_COMPLETED, Kind.ACTIVITY_FAILED, Kind.ACTIVITY_CANCELLED})
+
+
+def digest(secret: str) -> str:
+    """Hash a token's secret: the file keeps only this."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class Token(msgspec.Struct, frozen=True):
+    """The parts of a completion token."""
+
+    execution: int
+    seq: int
+    number: int
+    secret: str
+
+    @classmethod
+    def parse(cls, text: str) -> Token | None:
+        parts = text.split(".")
+        if len(parts) != 4 or not all(part.isdigit() and len(part) < 19 for part in parts[:3]):
+            return None
+        return cls(int(parts[0]), int(parts[1]), int(parts[2]), parts[3])
+
+
+class Note(msgspec.Struct):
+    """What this reads of the data of `ATTEMPT_FAILED` and `ATTEMPT_DEFERRED` events."""
+
+    attempt: int
+    secret: str = ""
 
 
 def refuse_stale(text: str, execution: int, history: Iterable[Event]) -> None:
@@ -24,21 +51,25 @@ def refuse_stale(text: str, execution: int, history: Iterable[Event]) -> None:
     token = Token.parse(text)
     if token is None or token.execution != execution:
         raise StaleToken("this is not a completion token of this execution", hint="copy all of it")
-    known = False
+    scheduled = ended = replaced = False
     for event in effective(history):
         if event.seq == token.seq:
-            known = event.kind is Kind.ACTIVITY_SCHEDULED
-        elif event.ref == token.seq and _makes_stale(event, token):
-            known = False
-    if not known:
+            scheduled = event.kind is Kind.ACTIVITY_SCHEDULED
+        elif event.kind is Kind.REOPENED:
+            replaced = False  # what was open is attempted anew, with a secret that is not recorded yet
+        elif event.ref == token.seq:
+            ended = ended or event.kind in _ENDED
+            replaced = _is_replaced(event, token, replaced)
+    if not scheduled or ended or replaced:
         hint = "the activity was completed already, timed out, or has a newer attempt with a token of its own"
         raise StaleToken("this token belongs to no open attempt", hint=hint)
 
 
-def _makes_stale(event: Event, token: Token) -> bool:
+def _is_replaced(event: Event, token: Token, before: bool) -> bool:
+    """Say whether the token is of another attempt than the one which this event leaves; the newest event decides."""
+    if event.kind not in (Kind.ATTEMPT_FAILED, Kind.ATTEMPT_DEFERRED):
+        return before
+    note = msgspec.json.decode(event.data or "", type=Note)
     if event.kind is Kind.ATTEMPT_FAILED:
-        return msgspec.json.decode(event.data or "", type=AttemptNote).attempt >= token.number
-    if event.kind is Kind.ATTEMPT_DEFERRED:
-        note = msgspec.json.decode(event.data or "", type=DeferredNote)
-        return note.attempt != token.number or not hmac.compare_digest(note.secret, digest(token.secret))
-    return event.kind in _ENDED
+        return note.attempt >= token.number
+    return note.attempt != token.number or not hmac.compare_digest(note.secret, digest(token.secret))

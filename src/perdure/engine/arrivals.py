@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, assert_never
 
 from perdure.engine.attempt import Attempt
@@ -13,6 +14,8 @@ from perdure.store import ExecutionRow, InboxRow, Parked, Purpose, TimerRow
 
 if TYPE_CHECKING:
     from perdure.engine.runner import Runner
+
+logger = logging.getLogger("perdure.runner")
 
 INBOX_ROWS = 2_000
 TIMER_ROWS = 1_000
@@ -141,6 +144,8 @@ class Arrivals:
             found = runner.memory.by_num(entry.execution)
             if found is None:
                 runner.work.batch.inbox_done.append(entry.n)
+            elif entry.problem is not None:
+                logger.error("%s of %s waits in the inbox: %s", entry.what, found.id, entry.problem)
             elif entry.n not in self.queued:
                 self.queued.add(entry.n)
                 arrived.append(_from_inbox(found, entry))
@@ -151,9 +156,9 @@ class Arrivals:
         runner, batch = self.runner, self.runner.work.batch
         just_now = [entry for entry in batch.parked if entry.row is live.row]
         batch.parked = [entry for entry in batch.parked if entry.row is not live.row]
-        done = set(batch.inbox_done)
+        done = {*batch.inbox_done, *self.queued}
         for entry in runner.store.parked(live.row.num):
-            if entry.n not in done and entry.n not in self.queued and runner.memory.lives.get(live.row.id) is live:
+            if entry.n not in done and entry.problem is None and runner.memory.lives.get(live.row.id) is live:
                 runner.handle(_from_inbox(live.row, entry))
         for parked in just_now:
             runner.handle(_from_inbox(live.row, parked))

@@ -11,7 +11,6 @@ READY ──────────────▶ RUNNING ──────�
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import msgspec
 
+from perdure.client.token import digest
 from perdure.errors import FinishLater
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Attempt:
         "secret_hash",
         "seq",
         "stop",
+        "unbegun",
     )  # fmt: skip
 
     def __init__(self, live: Live, seq: int, activity: Activity[..., Any, Any], data: str, scheduled_at: int) -> None:
@@ -94,6 +95,8 @@ class Attempt:
         self.ended = False
         """Nobody waits for this attempt any more: its outcome is ignored."""
         self.handle: Handle | None = None
+        self.unbegun = False
+        """Its coroutine has not begun. Cancelled now it never would, and nobody would answer; it looks for itself."""
         self.alarms: list[asyncio.TimerHandle] = []
         self.on_heartbeat: Callable[[Attempt, str], None] | None = None
         self.secret_hash: str | None = None
@@ -172,31 +175,14 @@ class Attempt:
         """Stop caring: cancel what can be cancelled; its outcome is ignored from now on."""
         self.ended = True
         self.disarm()
-        if self.handle is not None:
+        self.cancel()
+
+    def cancel(self) -> None:
+        """End what runs, as far as that can be done."""
+        if self.handle is not None and not self.unbegun:
             self.handle.cancel()
 
     def disarm(self) -> None:
         for alarm in self.alarms:
             alarm.cancel()
         self.alarms.clear()
-
-
-def digest(secret: str) -> str:
-    """Hash a token's secret: the file keeps only this."""
-    return hashlib.sha256(secret.encode()).hexdigest()
-
-
-class Token(msgspec.Struct, frozen=True):
-    """The parts of a completion token."""
-
-    execution: int
-    seq: int
-    number: int
-    secret: str
-
-    @classmethod
-    def parse(cls, text: str) -> Token | None:
-        parts = text.split(".")
-        if len(parts) != 4 or not all(part.isdigit() and len(part) < 19 for part in parts[:3]):
-            return None
-        return cls(int(parts[0]), int(parts[1]), int(parts[2]), parts[3])

@@ -244,11 +244,20 @@ class Commands:
         """Deliver a child's end to its parent, if that still waits."""
         if row.parent_seq is None:
             return
-        parent = row.parent_row or (self.runner.store.get(row.parent) if row.parent else None)
+        parent = self._parent(row)
         if parent is None or parent.status.closed or parent.id in self.runner.work.closed:
             return
         kind, data = child_end(row, event)
         self.runner.work.internal.append(Deliver(parent, kind, row.parent_seq, row.workflow, data))
+
+    def _parent(self, row: ExecutionRow) -> ExecutionRow | None:
+        """Find a child's parent as it is now. The row that the child came with may be from before a failed commit."""
+        known = row.parent_row
+        if known is not None:
+            live = self.runner.memory.lives.get(known.id)
+            if live is not None and live.row.run == known.run:
+                return live.row
+        return self.runner.memory.by_num(row.parent_num) if row.parent_num else None
 
 
 def child_end(row: ExecutionRow, event: Event) -> tuple[Kind, str | None]:

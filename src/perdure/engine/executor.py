@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
 import threading
 import time
@@ -82,6 +83,7 @@ class Executor:
     def _start_here(self, attempt: Attempt, options: ActivityOptions) -> None:
         self._places -= 1
         run = self._run_program if options.executor == "exec" else self._run_async
+        attempt.unbegun = True
         attempt.handle = self.loop.create_task(run(attempt, attempt.number))
         if options is not _PLAIN and limited(options):
             self.limits.started(attempt)
@@ -106,14 +108,18 @@ class Executor:
             return
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self.max_threads, thread_name_prefix="perdure-activity")
-        attempt.handle = self._threads.submit(self._run_in_thread, attempt, attempt.number)
+        future = attempt.handle = self._threads.submit(self._run_in_thread, attempt, attempt.number)
+        future.add_done_callback(functools.partial(self._thread_done, attempt, attempt.number))
 
     # --- running ----------------------------------------------------------------------------------------------------
 
     async def _run_async(self, attempt: Attempt, number: int) -> None:
         activity = attempt.activity_def
+        attempt.unbegun = False
         outcome: str | BaseException
         try:
+            if attempt.stop or attempt.ended:
+                raise Stopped
             attempt_var.set(attempt)
             args, kwargs = activity.arguments.call_args(attempt.data)
             outcome = activity.returns.check(await activity.fn(*args, **kwargs))
@@ -141,6 +147,10 @@ class Executor:
         except BaseException as error:
             outcome = self._why_cancelled(attempt, error)
         self._done(attempt, number, outcome)
+
+    def _thread_done(self, attempt: Attempt, number: int, future: Future[None]) -> None:
+        if future.cancelled():  # it never got its thread
+            self._done(attempt, number, Stopped())
 
     def _started_elsewhere(self, attempt: Attempt) -> None:
         if limited(attempt.activity_def.defaults):
@@ -179,14 +189,17 @@ class Executor:
 
     async def _run_program(self, attempt: Attempt, number: int) -> None:
         log = ""
+        attempt.unbegun = False
         outcome: str | BaseException
         try:
+            if attempt.stop or attempt.ended:
+                raise Stopped
             output, log = await program.run(attempt, self.payloads.max_bytes)
             outcome = program.result(attempt.activity_def, output)
             self.payloads.check_size(outcome)
         except asyncio.CancelledError as error:
             outcome = self._why_cancelled(attempt, error)
-        except Exception as error:
+        except (Exception, Stopped) as error:
             outcome, log = error, log or getattr(error, "stderr", "")
         self._free_place()
         self._done(attempt, number, outcome, log)
@@ -206,8 +219,7 @@ class Executor:
         attempt.disarm()
         attempt.stop = attempt.ended = True
         self.submit(AttemptDone(attempt, attempt.number, error))
-        if attempt.handle is not None:
-            attempt.handle.cancel()
+        attempt.cancel()
 
     def _heartbeat(self, attempt: Attempt, details: str) -> None:
         self.payloads.check_size(details)
@@ -228,10 +240,7 @@ class Executor:
         self.stopping = True
         for attempt in list(self.running):
             attempt.stop = True
-            handle = attempt.handle
-            cancelled = handle is not None and handle.cancel()
-            if isinstance(handle, Future) and cancelled:  # it waited for a thread, so nobody answers for it
-                self._done(attempt, attempt.number, Stopped())
+            attempt.cancel()
         patience = time.monotonic() + 1.0
         while self.running and time.monotonic() < patience:
             await asyncio.sleep(0.01)

@@ -188,12 +188,16 @@ class Memory:
 
     def drop(self, live: Live) -> None:
         """Drop an execution whose memory ran ahead of the disk; its running attempts go on and are given back later."""
-        running = {seq: (a.number, a) for seq, a in live.attempts.items() if a.phase is Phase.RUNNING}
-        if running:
-            self.salvaged.setdefault(live.row.id, {}).update(running)
+        for attempt in live.attempts.values():
+            self.salvage(attempt)
         self.evict(live)
         if live.row.num:
             self.runner.inputs.append(Begin(live.row))
+
+    def salvage(self, attempt: Attempt) -> None:
+        """Keep an attempt that runs until its execution is loaded again."""
+        if attempt.phase is Phase.RUNNING:
+            self.salvaged.setdefault(attempt.live.row.id, {})[attempt.seq] = (attempt.number, attempt)
 
 
 class Poisoned(PerdureError):

@@ -26,7 +26,7 @@ from perdure.errors import (
     TransactionLost,
 )
 from perdure.events import Kind
-from perdure.store import Purpose
+from perdure.store import Purpose, TimerRow
 from perdure.types import Status
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class Outcomes:
         if found is None:
             return
         live, attempt = found
+        if attempt.alarms:
+            attempt.disarm()
         if item.log:
             self.runner.note(live, Kind.ATTEMPT_LOG, attempt.seq, "stderr", _json(item.log))
         if isinstance(item.outcome, str):
@@ -76,8 +78,6 @@ class Outcomes:
     def end(self, live: Live, attempt: Attempt, kind: Kind, data: str) -> None:
         """Record an activity's end and let the workflow go on with it."""
         del live.attempts[attempt.seq]
-        if attempt.alarms:
-            attempt.disarm()
         self.runner.commands.clear_timers(live, attempt)
         if live.row.status is Status.PAUSED:
             self.runner.park(live, Deliver(live.row, kind, attempt.seq, None, data))
@@ -109,7 +109,6 @@ class Outcomes:
     def _back_off(self, live: Live, attempt: Attempt, error: str | None, retry_at: int, reason: str) -> None:
         note = AttemptNote.of(attempt, reason, error, retry_at)
         self.runner.note(live, Kind.ATTEMPT_FAILED, attempt.seq, None, _json(note))
-        attempt.disarm()
         after = live.attempts[attempt.seq] = attempt.next()
         after.phase, after.retry_at = Phase.BACKOFF, retry_at
         self.runner.work.batch.timers[(live.row, retry_at, attempt.seq, Purpose.RETRY)] = None
@@ -136,18 +135,24 @@ class Outcomes:
         if live.held:
             return
         for attempt in list(live.attempts.values()):
-            waiting = attempt.phase is Phase.BACKOFF and (
-                before is Status.WAITING or (attempt.retry_at or 0) > self.runner.now
-            )
+            if live.row.status.closed or live.attempts.get(attempt.seq) is not attempt:
+                continue  # the failure of one that may not be interrupted again has ended it
             if attempt.phase is Phase.DEFERRED:
                 self._arm_total(live, attempt)
-            if waiting or attempt.phase in (Phase.RUNNING, Phase.DEFERRED):
+            if attempt.phase in (Phase.RUNNING, Phase.DEFERRED) or self._waits(live, attempt):
                 continue
             attempt.phase = Phase.READY
             if before is Status.RUNNING and not attempt.clean:
                 self._interrupted(live, attempt)
             else:
                 self.runner.work.starts.append(attempt)
+
+    def _waits(self, live: Live, attempt: Attempt) -> bool:
+        """Say whether the wait of an attempt is not over: its timer goes in the transaction that lets it start."""
+        if attempt.phase is not Phase.BACKOFF or attempt.retry_at is None:
+            return False
+        timer = TimerRow(attempt.retry_at, live.row.num, attempt.seq, Purpose.RETRY)
+        return self.runner.store.has_timer(timer)
 
     def _interrupted(self, live: Live, attempt: Attempt) -> None:
         attempt.interrupted += 1
@@ -170,7 +175,6 @@ class Outcomes:
             _ = running.token  # nobody asked for it, so only the time limit can end the activity
         attempt.secret_hash = running.secret_hash
         attempt.phase = Phase.DEFERRED
-        attempt.disarm()
         note = DeferredNote(attempt.number, attempt.secret_hash or "")
         self.runner.note(live, Kind.ATTEMPT_DEFERRED, attempt.seq, None, _json(note))
         self._arm_total(live, attempt)

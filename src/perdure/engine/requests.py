@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from perdure.client.token import Token
 from perdure.conflict import next_run
-from perdure.engine.attempt import Token
 from perdure.engine.inputs import Deliver, Request, Start
 from perdure.engine.live import Live
 from perdure.engine.reopening import Reopening

@@ -432,6 +432,8 @@ class Runner:
         self.store.rollback()
         for row in work.batch.executions:
             row.num = 0
+        for attempt in work.stops:  # they were not stopped
+            self.memory.salvage(attempt)
         for live in work.touched:
             self.memory.drop(live)
         again: list[Input] = []

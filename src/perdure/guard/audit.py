@@ -80,12 +80,12 @@ def install(in_workflow: Callable[[], bool]) -> None:
         AuditHook.installed = AuditHook(in_workflow)
         sys.addaudithook(AuditHook.installed.hook())
         if sys.version_info < (3, 13):
-            time.sleep = _announced(time.sleep)  # type: ignore[assignment]
+            time.sleep = announced(time.sleep)  # type: ignore[assignment]
     elif AuditHook.installed.in_workflow != in_workflow:
         raise InternalError("the audit hook is already installed, with another predicate")
 
 
-def _announced(sleep: Callable[[float], None]) -> Callable[[float], None]:
+def announced(sleep: Callable[[float], None]) -> Callable[[float], None]:
     """Give `time.sleep` the audit event that Python 3.13 has."""
 
     @functools.wraps(sleep)
@@ -125,6 +125,8 @@ def _workflow_frames(frame: FrameType | None) -> Iterator[FrameType]:
     """
     unasked: list[FrameType] = []
     blamed = False
+    if frame is not None and frame.f_code.co_filename == __file__:  # the `time.sleep` of `announced`
+        frame = frame.f_back
     while frame is not None:
         match origin(frame.f_code.co_filename):
             case Origin.PERDURE:

@@ -78,6 +78,9 @@ class Store(Protocol):
     def next_due(self) -> int | None:
         """Give the instant of the earliest timer."""
 
+    def has_timer(self, timer: TimerRow) -> bool:
+        """Say whether this timer is still to fire."""
+
     def inbox(self, after: int, limit: int) -> list[InboxRow]:
         """Give requests with `n` above `after`, in order."""
 

@@ -116,3 +116,5 @@ class InboxRow(NamedTuple):
     ref: int | None
     name: str | None
     data: str | None
+    problem: str | None = None
+    """Why `data` could not be read: a wrong key. The row stays until someone who has the right one runs."""

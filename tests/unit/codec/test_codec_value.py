@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, NotReq
 
 import msgspec
 import pydantic
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -339,7 +340,6 @@ def test_recorded_text_that_does_not_fit_is_refused(text: str) -> None:
 
 
 def test_attrs_classes_come_back() -> None:
-    attrs = pytest.importorskip("attrs")
     cls = attrs.make_class("Pair", {"left": attrs.field(type=int), "right": attrs.field(type=float, default=0.5)})
     codec = Value(cls, "the result")
     assert codec.decode(codec.encode(cls(1))) == cls(1)

@@ -37,7 +37,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from perdure.errors import NonDeterminismError
-from perdure.guard.audit import AuditHook
+from perdure.guard.audit import AuditHook, announced
 
 
 class Flag:
@@ -195,10 +195,10 @@ def test_the_error_does_not_tell_the_query_of_a_url(workflow) -> None:
         workflow(lambda: urllib.request.urlopen("http://127.0.0.1:9/x?token=secret"))
 
 
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="time.sleep raises an audit event since 3.13")
 def test_refusing_a_sleep_says_how_to_sleep_durably(workflow) -> None:
+    sleep = time.sleep if sys.version_info >= (3, 13) else announced(time.sleep)
     with pytest.raises(NonDeterminismError) as raised:
-        workflow(lambda: time.sleep(0))
+        workflow(lambda: sleep(0))
     assert "perdure.sleep()" in raised.value.hint
 
 

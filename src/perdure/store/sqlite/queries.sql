@@ -94,6 +94,9 @@ SELECT due_at, execution, seq, purpose FROM perdure_timer WHERE due_at <= ? ORDE
 -- name: next_due
 SELECT min(due_at) FROM perdure_timer;
 
+-- name: timer
+SELECT 1 FROM perdure_timer WHERE due_at = ? AND execution = ? AND seq = ? AND purpose = ?;
+
 -- name: inbox
 SELECT n, execution, what, kind, ref, name, data FROM perdure_inbox WHERE n > ? ORDER BY n LIMIT ?;
 
@@ -122,12 +125,14 @@ SELECT status, count(*) FROM perdure_execution GROUP BY status;
 -- name: expired
 -- Children are kept while their parent is open: a replay of the parent does not need them, people do.
 SELECT x.num, x.id FROM perdure_execution x LEFT JOIN perdure_execution p ON p.num = x.parent
-WHERE x.ended_at IS NOT NULL AND x.ended_at < ? AND x.status IN ({statuses})
+WHERE x.ended_at < ? AND (x.ended_at, x.num) < (?, ?) AND x.status IN ({statuses})
   AND (p.num IS NULL OR p.status IN ('completed', 'failed', 'cancelled', 'terminated', 'continued'))
 ORDER BY x.num LIMIT ?;
 
 -- name: keep_boundary
-SELECT ended_at FROM perdure_execution WHERE ended_at IS NOT NULL AND status IN ({statuses}) ORDER BY ended_at DESC LIMIT 1 OFFSET ?;
+-- The oldest of those to keep. Many may have ended in one transaction, at the same instant.
+SELECT ended_at, num FROM perdure_execution WHERE ended_at IS NOT NULL AND status IN ({statuses})
+ORDER BY ended_at DESC, num DESC LIMIT 1 OFFSET ?;
 
 -- name: release_blobs
 UPDATE perdure_blob SET refs = refs - (SELECT count(*) FROM perdure_event e WHERE e.execution = ?1 AND e.blob = perdure_blob.digest)

@@ -8,7 +8,7 @@ from typing import Any
 
 import apsw
 
-from perdure.codec.payload import Payloads
+from perdure.codec.payload import DecodeError, Payloads
 from perdure.events import Event, Kind
 from perdure.store.rows import ExecutionRow, InboxRow, TimerRow
 from perdure.store.sqlite.connection import translate
@@ -63,6 +63,9 @@ class Reader:
         due: int | None = self.rows("next_due")[0][0]
         return due
 
+    def has_timer(self, timer: TimerRow) -> bool:
+        return bool(self.rows("timer", timer))
+
     def inbox(self, after: int, limit: int) -> list[InboxRow]:
         return [self._inbox_row(row) for row in self.rows("inbox", (after, limit))]
 
@@ -113,7 +116,10 @@ class Reader:
 
     def _inbox_row(self, row: tuple[Any, ...]) -> InboxRow:
         n, execution, what, kind, ref, name, data = row
-        return InboxRow(n, execution, what, kind, ref, name, self.payloads.load(data, None))
+        try:
+            return InboxRow(n, execution, what, kind, ref, name, self.payloads.load(data, None))
+        except DecodeError as error:
+            return InboxRow(n, execution, what, kind, ref, name, None, str(error))
 
 
 def _execution(row: tuple[Any, ...]) -> ExecutionRow:

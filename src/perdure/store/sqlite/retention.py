@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perdure.store.sqlite.connection import translated
 from perdure.store.sqlite.queries import queries
 from perdure.store.sqlite.reader import Reader
 from perdure.store.sqlite.writer import Writer
@@ -24,11 +23,13 @@ class Retention:
         closed = [status for status in statuses or tuple(Status) if status.closed]
         names = ", ".join(f"'{status.value}'" for status in closed)  # our own words, not user text
         before = FOREVER if ended_before is None else ended_before
-        if keep is not None:
-            rows = self.reader.rows("keep_boundary", (max(keep - 1, 0),), statuses=names)
-            boundary = rows[0][0] if rows else 0
-            before = min(before, boundary if keep else FOREVER)
-        return [(num, id) for num, id in self.reader.rows("expired", (before, limit), statuses=names)]
+        kept_from = (FOREVER, 0)
+        if keep:
+            rows = self.reader.rows("keep_boundary", (keep - 1,), statuses=names)
+            if not rows:
+                return []
+            kept_from = rows[0]
+        return [(num, id) for num, id in self.reader.rows("expired", (before, *kept_from, limit), statuses=names)]
 
     def delete(self, nums: Sequence[int]) -> int:
         deleted = 0
@@ -46,9 +47,4 @@ class Retention:
         return deleted
 
     def vacuum(self, pages: int) -> int:
-        with translated(self.writer.path):
-            connection = self.writer.connection
-            for _ in connection.execute(f"PRAGMA incremental_vacuum({int(pages)})"):
-                pass
-            free: int = connection.pragma("freelist_count")
-        return free
+        return self.writer.vacuum(pages)

@@ -87,7 +87,7 @@ class SqliteStore:
         return Retention(self.reader, self.writer)
 
     def close(self) -> None:
-        for name in ("writer", "reader"):
+        for name in ("reader", "writer"):  # the last one to close tidies up, and only a writer can
             part = self.__dict__.pop(name, None)
             if part is not None:
                 part.connection.close()
@@ -120,6 +120,9 @@ class SqliteStore:
 
     def next_due(self) -> int | None:
         return self.reader.next_due()
+
+    def has_timer(self, timer: TimerRow) -> bool:
+        return self.reader.has_timer(timer)
 
     def inbox(self, after: int, limit: int) -> list[InboxRow]:
         return self.reader.inbox(after, limit)

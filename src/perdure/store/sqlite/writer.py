@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,8 @@ class Writer:
         self.payloads = payloads
         self.now = now
         self.epoch: int | None = None
+        self._alone = threading.Lock()
+        """Clients ask on their loop's thread while `gc` works on another."""
         self._sql = queries()
         self._fence = Fence(connection)
         connection.authorizer = self._fence.authorize
@@ -187,12 +190,22 @@ class Writer:
             for name, values in statements:
                 self.connection.execute(self._sql[name], values)
 
+    def vacuum(self, pages: int) -> int:
+        """Give up to `pages` free pages back to the file system; give how many are still free."""
+        with self._alone, translated(self.path):
+            for _ in self.connection.execute(f"PRAGMA incremental_vacuum({int(pages)})"):
+                pass
+            free: int = self.connection.pragma("freelist_count")
+            if not free:
+                self.connection.wal_checkpoint()  # only this makes the file itself shorter
+        return free
+
     def _many(self, name: str, rows: _Rows) -> None:
         self.connection.executemany(self._sql[name], rows)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with translated(self.path):
+        with self._alone, translated(self.path):
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
