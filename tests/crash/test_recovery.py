@@ -7,7 +7,19 @@ import asyncio
 import apsw
 import pytest
 
-from perdure import Client, Engine, Retry, Signal, Status, Transaction, activity, continue_as_new, patched, workflow
+from perdure import (
+    Client,
+    Engine,
+    Retry,
+    Signal,
+    Status,
+    Transaction,
+    activity,
+    continue_as_new,
+    current_attempt,
+    patched,
+    workflow,
+)
 from perdure.errors import ExecutionTimedOut
 
 number = Signal("number", int)
@@ -132,6 +144,56 @@ async def test_the_count_of_attempts_survives_a_restart(database, until):
         with pytest.raises(ValueError, match="attempt 3"):
             await engine.execution("x").result(10)
     assert runs == [1, 2, 3]
+
+
+class Held:
+    """An activity that runs until it is let go; `numbers` are the attempts that began."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.gate = asyncio.Event()
+
+        @activity(retry=Retry(initial_s=0.01, max_s=0.01))
+        async def hold() -> str:
+            self.numbers.append(current_attempt().number)
+            await self.gate.wait()
+            return "held"
+
+        @workflow
+        async def job() -> str:
+            return await hold()
+
+        self.job = job
+
+
+async def test_an_attempt_that_runs_while_its_execution_is_paused_and_evicted_is_not_run_again(database, until):
+    held = Held()
+    async with Engine(database, workflows=[held.job], hot=0) as engine:
+        execution = await engine.start(held.job, id="x")
+        await until(lambda: held.numbers)
+        await execution.pause()
+        held.gate.set()
+        await until(lambda: engine.store.parked(1))
+        await execution.resume()
+        assert await execution.result(10) == "held"
+    assert held.numbers == [1]
+
+
+async def test_an_attempt_that_ran_when_a_paused_process_died_counts_as_interrupted(database, until):
+    held = Held()
+    after = database.with_name("after.db")
+    async with Engine(database, workflows=[held.job]) as engine:
+        execution = await engine.start(held.job, id="x")
+        await until(lambda: held.numbers)
+        await execution.pause()
+        with apsw.Connection(str(database)) as connection:  # what a kill would leave behind
+            connection.execute("VACUUM INTO ?", (str(after),))
+        held.gate.set()
+    async with Engine(after, workflows=[held.job]) as engine:
+        execution = engine.execution("x", held.job)
+        await execution.resume()
+        assert await execution.result(10) == "held"
+    assert held.numbers == [1, 2]
 
 
 # --- transactional activities ---------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import msgspec
 
 from perdure.client.execution import Execution
 from perdure.client.remote import Remote, Same
+from perdure.client.token import seal
 from perdure.client.waiting import Ending, Waiting
 from perdure.codec import encode_failure
 from perdure.codec.payload import Codec, Payloads
@@ -215,7 +216,7 @@ class Client:
         row = self.store.get(int(num)) if num.isdigit() and len(num) < 19 else None
         if row is None:
             raise StaleToken("this completion token belongs to no execution of this database")
-        await self._opened(self._gateway).request(row, what, token, data)
+        await self._opened(self._gateway).request(row, what, seal(token), data)
 
     # --- retention --------------------------------------------------------------------------------------------------
 

@@ -20,17 +20,23 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+def seal(token: str) -> str:
+    """Put the digest of a token's secret in its place: a sealed token can be checked, but not used by who reads it."""
+    front, _, secret = token.rpartition(".")
+    return f"{front}.{digest(secret)}"
+
+
 class Token(msgspec.Struct, frozen=True):
-    """The parts of a completion token."""
+    """The parts of a sealed completion token; `proof` is the digest of its secret."""
 
     execution: int
     seq: int
     number: int
-    secret: str
+    proof: str
 
     @classmethod
-    def parse(cls, text: str) -> Token | None:
-        parts = text.split(".")
+    def parse(cls, sealed: str) -> Token | None:
+        parts = sealed.split(".")
         if len(parts) != 4 or not all(part.isdigit() and len(part) < 19 for part in parts[:3]):
             return None
         return cls(int(parts[0]), int(parts[1]), int(parts[2]), parts[3])
@@ -43,12 +49,12 @@ class Note(msgspec.Struct):
     secret: str = ""
 
 
-def refuse_stale(text: str, execution: int, history: Iterable[Event]) -> None:
-    """Raise `StaleToken` for a token that the runner would certainly refuse.
+def refuse_stale(sealed: str, execution: int, history: Iterable[Event]) -> None:
+    """Raise `StaleToken` for a sealed token that the runner would certainly refuse.
 
     One whose attempt still runs is let through: its secret is recorded when the attempt is left open.
     """
-    token = Token.parse(text)
+    token = Token.parse(sealed)
     if token is None or token.execution != execution:
         raise StaleToken("this is not a completion token of this execution", hint="copy all of it")
     scheduled = ended = replaced = False
@@ -72,4 +78,4 @@ def _is_replaced(event: Event, token: Token, before: bool) -> bool:
     note = msgspec.json.decode(event.data or "", type=Note)
     if event.kind is Kind.ATTEMPT_FAILED:
         return note.attempt >= token.number
-    return note.attempt != token.number or not hmac.compare_digest(note.secret, digest(token.secret))
+    return note.attempt != token.number or not hmac.compare_digest(note.secret, token.proof)

@@ -158,12 +158,12 @@ class Attempt:
         other.last = self.details if self.details is not None else self.last
         return other
 
-    def owns(self, number: int, secret: str) -> bool:
+    def owns(self, number: int, proof: str) -> bool:
         """Say whether a token's parts belong to this attempt."""
         return (
             number == self.number
             and self.secret_hash is not None
-            and hmac.compare_digest(digest(secret), self.secret_hash)
+            and hmac.compare_digest(proof, self.secret_hash)
         )
 
     def stand_in(self, loaded: Attempt) -> None:

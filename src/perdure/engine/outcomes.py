@@ -186,10 +186,10 @@ class Outcomes:
             due_at = attempt.scheduled_at + round(limit * 1e6)
             self.runner.work.batch.timers[(live.row, due_at, attempt.seq, Purpose.ACTIVITY_TIMEOUT)] = None
 
-    def complete(self, live: Live, seq: int, number: int, secret: str, data: str, failed: bool) -> None:
+    def complete(self, live: Live, seq: int, number: int, proof: str, data: str, failed: bool) -> None:
         """End an activity from outside. Raises `StaleToken`, or `InvalidValue` for a result of the wrong type."""
         attempt = live.attempts.get(seq)
-        if attempt is None or not attempt.owns(number, secret):
+        if attempt is None or not attempt.owns(number, proof):
             raise StaleToken(
                 f"this token belongs to no open attempt of {live.row.id}",
                 hint="the activity was completed already, timed out, or has a newer attempt with a token of its own",

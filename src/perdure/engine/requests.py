@@ -126,7 +126,7 @@ class Requests:
             self.runner.work.batch.parked.append(Parked(live.row, item.what, None, None, item.name, item.data))
             return
         self.runner.outcomes.complete(
-            live, token.seq, token.number, token.secret, item.data or "null", item.what == "fail"
+            live, token.seq, token.number, token.proof, item.data or "null", item.what == "fail"
         )
 
     # --- terminate --------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from perdure.client.token import digest, refuse_stale
+from perdure.client.token import digest, refuse_stale, seal
 from perdure.errors import StaleToken
 from perdure.events import Event, Kind
 
@@ -35,7 +35,7 @@ def failed(attempt: int) -> tuple[Kind, int, str]:
     ],
 )
 def test_a_token_that_may_be_good_is_let_through(token, events):
-    refuse_stale(token, 9, history(*events))
+    refuse_stale(seal(token), 9, history(*events))
 
 
 @pytest.mark.parametrize(
@@ -54,4 +54,4 @@ def test_a_token_that_may_be_good_is_let_through(token, events):
 )  # fmt: skip
 def test_a_token_that_cannot_be_good_is_refused(token, events):
     with pytest.raises(StaleToken):
-        refuse_stale(token, 9, history(*events))
+        refuse_stale(seal(token), 9, history(*events))

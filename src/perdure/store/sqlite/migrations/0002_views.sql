@@ -64,6 +64,8 @@ SELECT x.id AS execution_id, x.run, x.workflow, e.seq,
   CASE WHEN typeof(e.data) = 'text' THEN coalesce(e.data ->> '$.error.type', e.data ->> '$.type') END AS type,
   CASE WHEN typeof(e.data) = 'text' THEN coalesce(e.data ->> '$.error.message', e.data ->> '$.message') END AS message
 FROM perdure_event e JOIN perdure_execution x ON x.num = e.execution WHERE e.kind IN (4, 7, 20, 61)
+  -- an attempt that a crash or a shutdown ended is no failure of the activity
+  AND NOT (e.kind = 20 AND typeof(e.data) = 'text' AND (e.data ->> '$.reason') <> 'error')
 UNION ALL
 SELECT x.id, x.run, x.workflow, NULL, 'blocked', NULL, NULL, NULL, x.problem
 FROM perdure_execution x WHERE x.status = 'blocked';
