@@ -186,8 +186,7 @@ async def test_an_attempt_that_ran_when_a_paused_process_died_counts_as_interrup
         execution = await engine.start(held.job, id="x")
         await until(lambda: held.numbers)
         await execution.pause()
-        with apsw.Connection(str(database)) as connection:  # what a kill would leave behind
-            connection.execute("VACUUM INTO ?", (str(after),))
+        apsw.Connection(str(database)).execute("VACUUM INTO ?", (str(after),))  # what a kill would leave behind
         held.gate.set()
     async with Engine(after, workflows=[held.job]) as engine:
         execution = engine.execution("x", held.job)
