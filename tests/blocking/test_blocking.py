@@ -42,7 +42,7 @@ def test_starts_and_gives_results_without_async(tmp_path: Path):
         assert execution.result(timeout_s=20) == 20
         assert execution.state() == {"step": "doubling"}
         assert execution.info().id == "c"
-        assert [event.kind for event in execution.history()][0] == "started"
+        assert execution.history()[0].kind == "started"
         assert [info.id for info in engine.list()] == ["c"]
         waiting = engine.start(waits, "order")
         waiting.signal(approved, True)
@@ -83,5 +83,6 @@ def test_a_failed_opening_leaves_no_thread(tmp_path: Path):
 
 
 def test_unknown_executions_are_named(tmp_path: Path):
-    with Blocking(Engine(tmp_path / "b.db", workflows=[chain])) as engine, pytest.raises(ExecutionNotFound, match="nope"):
+    blocking = Blocking(Engine(tmp_path / "b.db", workflows=[chain]))
+    with blocking as engine, pytest.raises(ExecutionNotFound, match="nope"):
         engine.execution("nope").result(timeout_s=5)

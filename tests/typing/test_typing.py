@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 
-def test_decorators_keep_signatures_and_handles_know_their_results():
+def test_decorators_keep_signatures_and_handles_know_their_results() -> None:
     root = Path(__file__).parents[2]
     checked = subprocess.run(
         [sys.executable, "-m", "mypy", "--config-file", str(root / "pyproject.toml"), "tests/typing/public_api.py"],

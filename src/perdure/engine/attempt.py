@@ -55,6 +55,7 @@ class Attempt:
         "details",
         "ended",
         "failed",
+        "from_log",
         "handle",
         "interrupted",
         "last",
@@ -85,6 +86,8 @@ class Attempt:
         self.retry_at: int | None = None
         self.clean = False
         """The attempt before was stopped in order, so this one starts without counting as an interruption."""
+        self.from_log = False
+        """It was read from the log: a process that is gone may have started it."""
         self.details: str | None = None
         """What this attempt's last heartbeat said, as JSON."""
         self.last: str | None = None
@@ -160,11 +163,7 @@ class Attempt:
 
     def owns(self, number: int, proof: str) -> bool:
         """Say whether a token's parts belong to this attempt."""
-        return (
-            number == self.number
-            and self.secret_hash is not None
-            and hmac.compare_digest(proof, self.secret_hash)
-        )
+        return number == self.number and self.secret_hash is not None and hmac.compare_digest(proof, self.secret_hash)
 
     def stand_in(self, loaded: Attempt) -> None:
         """Take the place of the object that was loaded from the log after this one's execution was dropped."""

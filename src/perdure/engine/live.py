@@ -12,7 +12,7 @@ from perdure.types import Status
 class Live:
     """`run` is None while the execution is blocked: its code does not fit its history, so nothing can be applied."""
 
-    __slots__ = ("attempts", "before", "first", "last_at", "paused", "row", "run", "timers")
+    __slots__ = ("attempts", "before", "first", "last_at", "paused_at", "row", "run", "timers")
 
     def __init__(self, row: ExecutionRow, run: Run | None) -> None:
         self.row = row
@@ -25,8 +25,8 @@ class Live:
         """Timers in progress: seq to due instant."""
         self.first: list[Event] = []
         """Events that are recorded but that the code has not seen: those which an execution starts with."""
-        self.paused = False
-        """Whether its log says so; a blocked one is paused again once its code fits."""
+        self.paused_at: int | None = None
+        """Since when it is paused, as its log says; a blocked one is paused again once its code fits."""
         self.last_at = 0
         """The instant of the newest event."""
 

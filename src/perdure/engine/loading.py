@@ -83,8 +83,9 @@ def load(store: Store, row: ExecutionRow, workflow: AnyWorkflow, max_bytes: int)
     run = Run(workflow, row.id, row.run, max_bytes)
     live = Live(row, run)
     live.last_at = events[-1].at if events else row.created_at
-    pauses = [event.kind for event in events if event.kind is Kind.PAUSED or event.kind is Kind.RESUMED]
-    live.paused = pauses[-1:] == [Kind.PAUSED]
+    for event in events:
+        if event.kind is Kind.PAUSED or event.kind is Kind.RESUMED:
+            live.paused_at = event.at if event.kind is Kind.PAUSED else None
     first = unanswered(row, events)
     run.replay(events[: len(events) - len(first)])
     if first and row.status is Status.RUNNING:
@@ -121,6 +122,7 @@ def _find_attempts(store: Store, live: Live, events: Iterable[Event]) -> None:
             deferred = msgspec.json.decode(event.data or "{}", type=DeferredNote)
             found.phase, found.secret_hash = Phase.DEFERRED, deferred.secret
     for seq, attempt in live.attempts.items():
+        attempt.from_log = True
         beat = store.heartbeat(live.row.num, seq)
         if beat is not None and beat[0] == attempt.number:
             attempt.details = beat[1]

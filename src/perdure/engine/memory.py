@@ -128,7 +128,7 @@ class Memory:
             return live
         if row.status is Status.BLOCKED:
             row.problem = None
-            runner.set_status(live, Status.PAUSED if live.paused else Status.RUNNING)
+            runner.set_status(live, Status.PAUSED if live.paused_at is not None else Status.RUNNING)
         live.first = first
         if first and row.deployment is None:
             row.deployment = runner.deployment  # it begins here; the client that created it named none

@@ -141,11 +141,22 @@ class Outcomes:
                 self._arm_total(live, attempt)
             if attempt.phase in (Phase.RUNNING, Phase.DEFERRED) or self._waits(live, attempt):
                 continue
-            attempt.phase = Phase.READY
-            if before is Status.RUNNING and not attempt.clean:
+            interrupted = not attempt.clean and self._may_have_run(live, attempt, before)
+            attempt.phase, attempt.from_log = Phase.READY, False
+            if interrupted:
                 self._interrupted(live, attempt)
             else:
                 self.runner.work.starts.append(attempt)
+
+    def _may_have_run(self, live: Live, attempt: Attempt, before: Status) -> bool:
+        """Say whether an attempt that is not known to run may have been started by a process that is gone."""
+        if before is Status.RUNNING:
+            return True
+        if not attempt.from_log or before not in (Status.PAUSED, Status.BLOCKED):
+            return False
+        if attempt.phase is Phase.BACKOFF:  # due before it was paused: started then; later: held back
+            return live.paused_at is not None and (attempt.retry_at or 0) <= live.paused_at
+        return True
 
     def _waits(self, live: Live, attempt: Attempt) -> bool:
         """Say whether the wait of an attempt is not over: its timer goes in the transaction that lets it start."""

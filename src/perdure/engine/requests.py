@@ -160,6 +160,7 @@ class Requests:
         if live.run is None:
             raise PerdureError(f"execution {live.row.id} is blocked already: {live.row.problem}")
         self.runner.note(live, Kind.PAUSED, None, None, reason or "null")
+        live.paused_at = live.last_at
         live.row.status = Status.PAUSED
         self.runner.work.batch.statuses[live.row] = None
         self.runner.settle(live)

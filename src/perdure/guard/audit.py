@@ -6,7 +6,7 @@ The events are process-wide and come from everywhere, so:
 2. Code that a workflow triggers without asking for it may do what it needs: imports, logging, tracebacks, warnings, the
    debugger, time zone data, finalizers, and perdure itself.
 3. What raises no event is out of reach: `time.time`, `random`, `os.environ`, `os.stat`; before 3.12 new threads. The
-   static check (`static.py`) looks for these. `time.sleep` has its event from 3.13; `install` adds it to older versions.
+   static check (`static.py`) looks for these. `time.sleep` has its event from 3.13; `install` adds it before.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Run:
         self.seq = 0
         self.now_us = 0
         self.made = int.from_bytes(hashlib.blake2b(f"{execution_id}:{number}".encode(), digest_size=6).digest())
-        """Counts tasks and calls, for their hashes. Starts elsewhere in each run: asyncio keeps all tasks of the process
+        """Counts tasks and calls, for their hashes. Starts elsewhere in each run: asyncio keeps the tasks of all loops
         in one set, and equal hashes would make that slow."""
         self.main: asyncio.Task[Any] | None = None
         self.open: dict[int, Call[Any]] = {}

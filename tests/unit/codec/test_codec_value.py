@@ -8,9 +8,9 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, NotRequired, TypedDict, TypeVar
 
+import attrs
 import msgspec
 import pydantic
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
