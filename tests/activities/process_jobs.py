@@ -73,6 +73,18 @@ def beats_then_hangs(started: str) -> list[int]:
     return found
 
 
+@activity(executor="process")
+def deferring(path: str) -> str:
+    Path(path + ".new").write_text(current_attempt().token)
+    Path(path + ".new").rename(path)
+    current_attempt().finish_later()
+
+
+@workflow
+async def defers(path: str) -> str:
+    return await deferring.submit(path)
+
+
 @workflow
 async def squares(n: int) -> list[int]:
     calls = [square.submit(i) for i in range(n)]

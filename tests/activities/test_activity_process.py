@@ -100,3 +100,36 @@ async def test_closing_the_engine_ends_its_workers(database, tmp_path, until):
         await engine.start(jobs.hangs, str(started), id="x")
         pid = int(await until(lambda: started.exists() and started.read_text()))
     await until(lambda: not alive(pid))
+
+
+async def test_an_activity_in_a_worker_can_be_completed_from_outside(database, tmp_path, until):
+    path = tmp_path / "token"
+    async with Engine(database, workflows=[jobs.defers], max_processes=1) as engine:
+        execution = await engine.start(jobs.defers, str(path))
+        await until(path.exists)
+        await engine.complete(path.read_text(), "yes")
+        assert await execution.result() == "yes"
+
+
+async def test_a_program_without_a_main_guard_is_told_so_at_once(database, spawn):
+    script = """
+        import asyncio, sys
+        from perdure import Engine, Retry, activity, workflow
+
+        @activity(executor="process", retry=Retry(attempts=1))
+        def work() -> int:
+            return 1
+
+        @workflow
+        async def job() -> int:
+            return await work.submit()
+
+        async def main():
+            async with Engine(sys.argv[1], workflows=[job]) as engine:
+                await (await engine.start(job)).result()
+
+        asyncio.run(main())
+    """
+    _, errors = spawn(script, database).communicate(timeout=30)
+    assert "a worker process could not start" in errors
+    assert 'if __name__ == "__main__":' in errors

@@ -155,7 +155,7 @@ REFUSED = {
     "ATTACH ':memory:' AS other": "ATTACH",
     "PRAGMA synchronous = OFF": "PRAGMA",
     "PRAGMA journal_mode = DELETE": "PRAGMA",
-    "VACUUM": "",
+    "VACUUM": "cannot VACUUM from within a transaction|not allowed",
     "DELETE FROM perdure_event": "perdure's own",
     "UPDATE perdure_execution SET status = 'failed'": "perdure's own",
     "INSERT INTO perdure_meta VALUES ('a', 1)": "perdure's own",

@@ -47,9 +47,14 @@ async def mother() -> str:
     return await go.receive()
 
 
+@activity
+async def noise() -> str:
+    return os.urandom(20_000).hex()
+
+
 @workflow
 async def heavy(n: int) -> str:
-    return os.urandom(20_000).hex()
+    return await noise()
 
 
 async def ids(client) -> set[str]:

@@ -28,6 +28,7 @@ from perdure.engine.attempt import Attempt
 from perdure.engine.executor import Executor, default_threads
 from perdure.engine.inputs import Input
 from perdure.engine.local import Local
+from perdure.engine.process import refuse_in_import
 from perdure.engine.registry import Registry
 from perdure.engine.runner import Runner
 from perdure.engine.watchdog import Watchdog
@@ -108,6 +109,7 @@ class Engine(Client):
     # --- opening and closing ----------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        refuse_in_import()
         audit.install(in_workflow)
         await super().__aenter__()
         try:

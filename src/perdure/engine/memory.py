@@ -166,9 +166,10 @@ class Memory:
     # --- going ------------------------------------------------------------------------------------------------------
 
     def used(self, live: Live) -> None:
-        """Put an execution into its place in the order of use."""
+        """Put an execution into its place in the order of use. While attempts run, also of a paused one, it stays."""
         self.idle.pop(live.row.id, None)
-        if live.row.status is not Status.RUNNING:
+        status = live.status() if live.row.status is Status.PAUSED else live.row.status
+        if status is not Status.RUNNING:
             self.idle[live.row.id] = live
 
     def evict_idle(self) -> None:
@@ -176,10 +177,7 @@ class Memory:
             self.evict(next(iter(self.idle.values())))
 
     def evict(self, live: Live) -> None:
-        """Drop an execution from memory; nothing of it is lost. Attempts that run or are about to (it is paused) are
-        given back when it is loaded again."""
-        for attempt in live.attempts.values():
-            self.salvage(attempt)
+        """Drop an execution from memory; nothing of it is lost."""
         self.remove(live)
         if live.run is not None:
             live.run.evict()
@@ -190,15 +188,16 @@ class Memory:
         self.idle.pop(live.row.id, None)
 
     def drop(self, live: Live) -> None:
-        """Drop an execution whose memory ran ahead of the disk; attempts that were about to start do not."""
-        live.attempts = {seq: attempt for seq, attempt in live.attempts.items() if attempt.phase is Phase.RUNNING}
+        """Drop an execution whose memory ran ahead of the disk; its running attempts go on and are given back later."""
+        for attempt in live.attempts.values():
+            self.salvage(attempt)
         self.evict(live)
         if live.row.num:
             self.runner.inputs.append(Begin(live.row))
 
     def salvage(self, attempt: Attempt) -> None:
-        """Keep an attempt that runs, or is about to, until its execution is loaded again."""
-        if attempt.active:
+        """Keep an attempt that runs until its execution is loaded again."""
+        if attempt.phase is Phase.RUNNING:
             self.salvaged.setdefault(attempt.live.row.id, {})[attempt.seq] = (attempt.number, attempt)
 
 

@@ -81,6 +81,7 @@ class Outcomes:
         self.runner.commands.clear_timers(live, attempt)
         if live.row.status is Status.PAUSED:
             self.runner.park(live, Deliver(live.row, kind, attempt.seq, None, data))
+            self.runner.settle(live)
         else:
             self.runner.advance(live, kind, attempt.seq, None, data)
 

@@ -25,6 +25,7 @@ from perdure.activity import Activity, attempt_var
 from perdure.codec import encode_failure
 from perdure.errors import AttemptInterrupted, FinishLater, PerdureError
 
+_GUARD = 'each worker imports your program: keep what that runs under `if __name__ == "__main__":`'
 START_S = 60.0
 """How long a new process may take to import the program."""
 
@@ -52,6 +53,12 @@ class Message(msgspec.Struct, frozen=True):
 
 
 # --- in the worker --------------------------------------------------------------------------------------------------
+
+
+def refuse_in_import() -> None:
+    """Raise `PerdureError` when a worker is only just importing the program, which then must not open an engine."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself looks for it
+        raise PerdureError("a worker process imported this program, and that opened an engine", hint=_GUARD)
 
 
 class WorkerAttempt:
@@ -148,10 +155,7 @@ class Worker:
             self._pipe.recv_bytes()
         except (EOFError, OSError) as error:
             self.end()
-            raise PerdureError(
-                "a worker process could not start",
-                hint='it imports your program: keep what that runs under `if __name__ == "__main__":`',
-            ) from error
+            raise PerdureError("a worker process could not start", hint=_GUARD) from error
 
     def run(self, order: Order, on_beat: Callable[[str], None]) -> Message:
         """Run one activity. Raises `AttemptInterrupted` when the process dies."""
