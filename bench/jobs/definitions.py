@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from perdure import Engine, Signal, Workflow, activity, sleep, workflow
+from perdure import Engine, Signal, Workflow, activity, now, sleep, workflow
 
 WARM_UP_STEPS = 1_000
 
@@ -89,7 +89,8 @@ def plain_nap(delay_s: float) -> None:
 
 
 @workflow
-async def nap(delay_s: float, due_s: float) -> None:
+async def nap(delay_s: float) -> None:
+    due_s = now().timestamp() + delay_s
     await asyncio.sleep(delay_s)
     await awake(due_s)
 

@@ -39,6 +39,7 @@ async def def_threads(folder: Path, *, workflows: int) -> dict[str, float]:
     """How many threads more the process has when so many `def` workflows wait."""
     async with warm_engine(folder) as engine:
         await (await engine.start(plain_sequence, 1)).result()  # the pool of `def` activities is there either way
+        await engine.counts()  # asyncio's own pool, which reading the counts uses, is there either way, too
         before = _threads()
         await asyncio.gather(*(engine.start(plain_nap, LONG_S) for _ in range(workflows)))
         while (await engine.counts()).get(Status.WAITING, 0) < workflows:

@@ -154,7 +154,7 @@ async def test_an_interrupted_attempt_does_not_count_as_a_failed_one(database, s
 
 
 async def test_interruptions_of_zero_is_at_most_once(database, spawn):
-    process = spawn(HEARTBEAT, database)
+    process = spawn(HEARTBEAT.replace("initial_s=0", "interruptions=0"), database)
     read_until(process, "beat")
     process.kill()
     process.wait()
@@ -208,3 +208,36 @@ async def test_a_due_timer_at_recovery_does_not_keep_the_activity_beside_it_from
         due = client.store.next_due()
         await until(lambda: client.now() > due)
     assert read_until(spawn(script, database), "2")[-1] == "[0, 2]"
+
+
+async def test_what_waited_for_a_place_when_the_process_died_was_not_interrupted(database, spawn):
+    script = """
+        import asyncio, os, sys
+        from perdure import Engine, Retry, activity, current_attempt, workflow
+
+        @activity(retry=Retry(initial_s=0))
+        async def deadly() -> int:
+            if current_attempt().number < 6:
+                os._exit(9)
+            return current_attempt().number
+
+        @activity(retry=Retry(initial_s=0, interruptions=2))
+        async def patient() -> int:
+            return current_attempt().number
+
+        @workflow
+        async def job() -> list[int]:
+            return await asyncio.gather(deadly(), patient())
+
+        async def main():
+            async with Engine(sys.argv[1], workflows=[job], max_async=1) as engine:
+                execution = await engine.start(job, id="x")
+                print(await execution.result(), flush=True)
+
+        asyncio.run(main())
+    """
+    for _ in range(5):
+        assert spawn(script, database).wait() == 9
+    output, errors = spawn(script, database).communicate()
+    # the first crash counts for both: until then no start is in the file
+    assert output == "[6, 2]\n", errors

@@ -6,7 +6,7 @@ import pytest
 from store_samples import START_US, add, batch_of, end, event, row
 
 from perdure.events import Event, Kind
-from perdure.store import Batch, Purpose
+from perdure.store import Batch, Purpose, TimerRow
 from perdure.types import Status
 
 OPEN = [Status.PENDING, Status.RUNNING, Status.WAITING, Status.PAUSED, Status.BLOCKED]
@@ -173,9 +173,13 @@ def test_a_timer_is_due_at_its_instant_and_gone_when_it_is_done(runner):
         batch.timers[(one, START_US, 2, purpose)] = None
     runner.commit(batch)
     assert [t.purpose for t in runner.due_timers(START_US, 10)] == list(Purpose)
+    assert runner.has_timer(TimerRow(START_US, one.num, 2, Purpose.SLEEP))
+    assert not runner.has_timer(TimerRow(START_US + 1, one.num, 2, Purpose.SLEEP))
     done = Batch()
     done.timers_done.append((START_US, one.num, 2, Purpose.SLEEP))
     runner.commit(done)
+    assert not runner.has_timer(TimerRow(START_US, one.num, 2, Purpose.SLEEP))
+    assert runner.has_timer(TimerRow(START_US, one.num, 2, Purpose.RETRY))
     assert Purpose.SLEEP not in [t.purpose for t in runner.due_timers(START_US, 10)]
     assert len(runner.due_timers(START_US, 10)) == len(Purpose) - 1
 

@@ -195,6 +195,54 @@ async def test_an_attempt_that_ran_when_a_paused_process_died_counts_as_interrup
     assert held.numbers == [1, 2]
 
 
+async def test_a_wait_that_ends_in_the_moment_of_resuming_is_not_lost(database, until):
+    """The timer of the next attempt falls due in the very batch that resumes its execution."""
+    clock_us = 1_800_000_000_000_000
+    numbers: list[int] = []
+
+    @activity(retry=Retry(initial_s=60, jitter=False))
+    async def fails_once() -> str:
+        numbers.append(current_attempt().number)
+        if len(numbers) == 1:
+            raise ValueError("no")
+        return "done"
+
+    @workflow
+    async def job() -> str:
+        return await fails_once()
+
+    async with Engine(database, workflows=[job], now=lambda: clock_us) as engine:
+        execution = await engine.start(job, id="x")
+        await until(lambda: engine.store.next_due())
+        await execution.pause()
+        clock_us += 3_600_000_000
+        await execution.resume()
+        assert await execution.result(10) == "done"
+    assert numbers == [1, 2]
+
+
+async def test_a_wait_that_begins_in_the_moment_of_resuming_is_kept(database, until):
+    clock_us = 1_800_000_000_000_000
+    numbers: list[int] = []
+
+    @activity(retry=Retry(initial_s=60, jitter=False))
+    async def fails() -> None:
+        numbers.append(current_attempt().number)
+        raise ValueError("no")
+
+    @workflow
+    async def job() -> None:
+        await fails()
+
+    async with Engine(database, workflows=[job], now=lambda: clock_us) as engine:
+        execution = await engine.start(job, id="x")
+        await asyncio.gather(execution.pause(), execution.resume())
+        await until(lambda: engine.store.next_due())
+        await asyncio.gather(execution.pause(), execution.resume())
+        assert numbers == [1]
+        assert engine.store.next_due() == clock_us + 60_000_000
+
+
 # --- transactional activities ---------------------------------------------------------------------------------------
 
 

@@ -77,13 +77,17 @@ async def test_what_the_failure_of_an_interrupted_activity_cancels_does_not_come
         import asyncio, os, sys
         from perdure import Engine, Retry, activity, workflow
 
+        running = asyncio.Event()
+
         @activity(retry=Retry(interruptions=0))
         async def first() -> None:
+            running.set()
             await asyncio.Event().wait()
 
         @activity
         async def second() -> None:
             if sys.argv[2] == "die":
+                await running.wait()
                 os._exit(9)
             print("ran again", flush=True)
 

@@ -63,6 +63,7 @@ class Attempt:
         "number",
         "on_heartbeat",
         "phase",
+        "proved",
         "retry_at",
         "scheduled_at",
         "secret_hash",
@@ -88,6 +89,8 @@ class Attempt:
         """The attempt before was stopped in order, so this one starts without counting as an interruption."""
         self.from_log = False
         """It was read from the log: a process that is gone may have started it."""
+        self.proved = False
+        """The file says that this attempt started."""
         self.details: str | None = None
         """What this attempt's last heartbeat said, as JSON."""
         self.last: str | None = None
@@ -104,6 +107,15 @@ class Attempt:
         self.on_heartbeat: Callable[[Attempt, str], None] | None = None
         self.secret_hash: str | None = None
         self._secret: str | None = None
+
+    @property
+    def needs_proof(self) -> bool:
+        """Whether its start has to be in the file before it runs.
+
+        An activity that waited for a place when the process died did not run. After the first crash it matters which one
+        did, since the number of interruptions is limited. Before, the write is saved.
+        """
+        return self.interrupted > 0 or self.activity_def.defaults.retry.interruptions == 0
 
     @property
     def active(self) -> bool:

@@ -106,7 +106,7 @@ class Commands:
         if attempt.phase is Phase.DEFERRED and limit is not None:
             due_at = attempt.scheduled_at + round(limit * 1e6)
             batch.cancel_timer(live.row, due_at, attempt.seq, Purpose.ACTIVITY_TIMEOUT)
-        if attempt.details is not None or attempt.last is not None:
+        if attempt.details is not None or attempt.last is not None or attempt.needs_proof:
             self.runner.arrivals.beats.pop(attempt, None)
             batch.heartbeats_done.append((live.row.num, attempt.seq))
 

@@ -22,7 +22,7 @@ from perdure.codec import decode_failure, rebuild_failure
 from perdure.codec.payload import Payloads
 from perdure.engine import program
 from perdure.engine.attempt import Attempt
-from perdure.engine.inputs import AttemptDone, Input, TransactionDue
+from perdure.engine.inputs import AttemptDone, AttemptStarts, Input, TransactionDue
 from perdure.engine.limits import Limits, limited
 from perdure.engine.outcomes import Stopped
 from perdure.engine.process import Message, Order, ProcessRun, Worker
@@ -118,8 +118,7 @@ class Executor:
         attempt.unbegun = False
         outcome: str | BaseException
         try:
-            if attempt.stop or attempt.ended:
-                raise Stopped
+            await self._starts_here(attempt)
             attempt_var.set(attempt)
             args, kwargs = activity.arguments.call_args(attempt.data)
             outcome = activity.returns.check(await activity.fn(*args, **kwargs))
@@ -135,13 +134,30 @@ class Executor:
         self._free_place()
         self._done(attempt, number, outcome)
 
+    async def _starts_here(self, attempt: Attempt) -> None:
+        """Hold an attempt until its start is in the file, if it has to be. Raises `Stopped` when it is not to run."""
+        if attempt.needs_proof and not (attempt.stop or attempt.ended):
+            begun: asyncio.Future[None] = self.loop.create_future()
+            self.submit(AttemptStarts(attempt, attempt.number, lambda: _resolve(begun)))
+            await begun
+        if attempt.stop or attempt.ended:
+            raise Stopped
+
+    def _starts_elsewhere(self, attempt: Attempt) -> None:
+        """Do the same for an attempt on a thread of its own, and start its limits."""
+        if attempt.needs_proof and not (attempt.stop or attempt.ended):
+            begun = threading.Event()
+            self.submit(AttemptStarts(attempt, attempt.number, begun.set))
+            begun.wait()
+        if attempt.stop or attempt.ended:
+            raise Stopped
+        if limited(attempt.activity_def.defaults):
+            self.loop.call_soon_threadsafe(self.limits.started, attempt)
+
     def _run_in_thread(self, attempt: Attempt, number: int) -> None:
-        if attempt.ended:
-            self.running.pop(attempt, None)
-            return
-        self._started_elsewhere(attempt)
         outcome: str | BaseException
         try:
+            self._starts_elsewhere(attempt)
             outcome = contextvars.Context().run(_call, attempt)
             self.payloads.check_size(outcome)
         except BaseException as error:
@@ -152,16 +168,12 @@ class Executor:
         if future.cancelled():  # it never got its thread
             self._done(attempt, number, Stopped())
 
-    def _started_elsewhere(self, attempt: Attempt) -> None:
-        if limited(attempt.activity_def.defaults):
-            self.loop.call_soon_threadsafe(self.limits.started, attempt)
-
     def _run_in_process(self, attempt: Attempt, number: int, stay: ProcessRun) -> None:
         outcome: str | BaseException = Stopped()
         try:
             worker = self._worker()
             if stay.enter(worker):
-                self._started_elsewhere(attempt)
+                self._starts_elsewhere(attempt)
                 outcome = self._outcome(worker.run(_order(attempt), attempt.beat))
         except BaseException as error:
             outcome = self._why_cancelled(attempt, error)
@@ -192,8 +204,7 @@ class Executor:
         attempt.unbegun = False
         outcome: str | BaseException
         try:
-            if attempt.stop or attempt.ended:
-                raise Stopped
+            await self._starts_here(attempt)
             output, log = await program.run(attempt, self.payloads.max_bytes)
             outcome = program.result(attempt.activity_def, output)
             self.payloads.check_size(outcome)
@@ -241,7 +252,7 @@ class Executor:
         for attempt in list(self.running):
             attempt.stop = True
             attempt.cancel()
-        patience = time.monotonic() + 1.0
+        patience = time.monotonic() + program.KILL_AFTER_S + 0.5
         while self.running and time.monotonic() < patience:
             await asyncio.sleep(0.01)
 
@@ -257,6 +268,11 @@ class Executor:
 
 
 _PLAIN = ActivityOptions()
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _call(attempt: Attempt) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,15 @@ class AttemptDone:
 
 
 @dataclass(slots=True)
+class AttemptStarts:
+    """An attempt has its place and is about to run; `go` lets it, once the file says so."""
+
+    attempt: Attempt
+    number: int
+    go: Callable[[], object]
+
+
+@dataclass(slots=True)
 class TransactionDue:
     """Run a transactional activity inside the batch that records its result. `lost` is set when it ran before and took
     the batch with it."""
@@ -79,7 +89,7 @@ class TransactionDue:
     lost: TransactionLost | None = None
 
 
-Input = Start | Begin | Deliver | Request | AttemptDone | TransactionDue
+Input = Start | Begin | Deliver | Request | AttemptDone | AttemptStarts | TransactionDue
 
 
 @dataclass(slots=True)

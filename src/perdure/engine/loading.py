@@ -125,7 +125,7 @@ def _find_attempts(store: Store, live: Live, events: Iterable[Event]) -> None:
         attempt.from_log = True
         beat = store.heartbeat(live.row.num, seq)
         if beat is not None and beat[0] == attempt.number:
-            attempt.details = beat[1]
+            attempt.details, attempt.proved = beat[1], True
 
 
 def _after(attempt: Attempt, note: AttemptNote) -> Attempt:

@@ -11,7 +11,7 @@ from perdure.activity import attempt_var
 from perdure.codec import encode_failure
 from perdure.codec.payload import Payloads
 from perdure.engine.attempt import Attempt, Phase
-from perdure.engine.inputs import AttemptDone, Deliver, TransactionDue
+from perdure.engine.inputs import AttemptDone, AttemptStarts, Deliver, TransactionDue
 from perdure.engine.live import Live
 from perdure.engine.loading import AttemptNote, DeferredNote
 from perdure.errors import (
@@ -151,6 +151,8 @@ class Outcomes:
 
     def _may_have_run(self, live: Live, attempt: Attempt, before: Status) -> bool:
         """Say whether an attempt that is not known to run may have been started by a process that is gone."""
+        if attempt.needs_proof:
+            return attempt.proved
         if before is Status.RUNNING:
             return True
         if not attempt.from_log or before not in (Status.PAUSED, Status.BLOCKED):
@@ -163,8 +165,12 @@ class Outcomes:
         """Say whether the wait of an attempt is not over: its timer goes in the transaction that lets it start."""
         if attempt.phase is not Phase.BACKOFF or attempt.retry_at is None:
             return False
+        batch = self.runner.work.batch
         timer = TimerRow(attempt.retry_at, live.row.num, attempt.seq, Purpose.RETRY)
-        return self.runner.store.has_timer(timer)
+        if timer in batch.timers_done:  # it fell due in this very batch, when the execution was still held
+            return False
+        begun = (live.row, attempt.retry_at, attempt.seq, Purpose.RETRY) in batch.timers
+        return begun or self.runner.store.has_timer(timer)
 
     def _interrupted(self, live: Live, attempt: Attempt) -> None:
         attempt.interrupted += 1
@@ -179,6 +185,14 @@ class Outcomes:
         again = attempt.interrupted - 1
         wait_s = retry.wait_s(again, self.runner.draw()) if again else 0.0
         self._back_off(live, attempt, None, self.runner.now + round(wait_s * 1e6), "interrupted")
+
+    def starts(self, item: AttemptStarts) -> None:
+        """Put into the file that an attempt starts, before it does."""
+        found = self._current(item.attempt, item.number)
+        if found is not None:
+            live, attempt = found
+            self.runner.work.batch.heartbeats[(live.row.num, attempt.seq)] = (attempt.number, self.runner.now, None)
+        self.runner.work.goes.append(item.go)
 
     # --- completion from outside -------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from perdure.errors import ExecFailed, InvalidValue, PayloadTooLarge
 logger = logging.getLogger("perdure.activity")
 
 LOG_BYTES = 8 * 1024
-KILL_AFTER_S = 5.0
+KILL_AFTER_S = 2.0
 
 
 async def run(attempt: Attempt, max_bytes: int) -> tuple[str, str]:

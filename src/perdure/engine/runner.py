@@ -28,7 +28,7 @@ from typing import Any, assert_never
 from perdure.engine.arrivals import Arrivals
 from perdure.engine.attempt import Attempt, Phase
 from perdure.engine.commands import Commands
-from perdure.engine.inputs import AttemptDone, Begin, Deliver, Input, Request, Start, TransactionDue
+from perdure.engine.inputs import AttemptDone, AttemptStarts, Begin, Deliver, Input, Request, Start, TransactionDue
 from perdure.engine.live import Live
 from perdure.engine.memory import Memory, Poisoned
 from perdure.engine.outcomes import Outcomes, Stopped
@@ -153,6 +153,9 @@ class Runner:
         for item in self.inputs:
             if isinstance(item, Start | Deliver | Request) and item.reply is not None:
                 _refuse(item.reply, EngineClosed("the engine closed before it could take this"))
+            elif isinstance(item, AttemptStarts):
+                item.attempt.ended = True
+                item.go()
         self.inputs.clear()
 
     def drop_all(self) -> None:
@@ -220,7 +223,7 @@ class Runner:
 
     def _let_out(self, work: Work) -> None:
         """Let the effects of a committed batch out, on the loop's thread."""
-        if not (work.starts or work.stops or work.replies or work.closed):
+        if not (work.starts or work.stops or work.replies or work.closed or work.goes):
             return
         if self.foreign:
             self.loop.call_soon_threadsafe(self._effects, work)
@@ -234,6 +237,8 @@ class Runner:
             if attempt.phase is Phase.READY and not attempt.ended:
                 attempt.phase = Phase.RUNNING
                 self._start(attempt)
+        for go in work.goes:
+            go()
         if work.closed:
             self.on_closed(work.closed)
         for future, value in work.replies:
@@ -272,6 +277,8 @@ class Runner:
                 self.requests.start(item)
             case Request():
                 self.requests.handle(item)
+            case AttemptStarts():
+                self.outcomes.starts(item)
             case TransactionDue():
                 self.outcomes.run_transaction(item)
             case _:
@@ -447,7 +454,11 @@ class Runner:
         logger.exception("the runner failed; please report this")
         if work.taken:
             item = work.taken[-1]
-            id = item.attempt.live.row.id if isinstance(item, AttemptDone | TransactionDue) else _id(item)
+            id = (
+                item.attempt.live.row.id
+                if isinstance(item, AttemptDone | AttemptStarts | TransactionDue)
+                else _id(item)
+            )
             self.memory.poisoned[id] = Poisoned(f"the runner failed on {id}: {type(error).__name__}: {error}")
         else:
             self.faults += 1  # nobody to set aside: the next try waits
@@ -457,7 +468,7 @@ class Runner:
         if isinstance(item, Deliver | Request) and item.inbox is not None:
             self.arrivals.queued.discard(item.inbox)  # it is still in the file, and read again from there
         match item:
-            case AttemptDone() | TransactionDue():
+            case AttemptDone() | AttemptStarts() | TransactionDue():
                 row = item.attempt.live.row
                 self.memory.salvaged.setdefault(row.id, {})[item.attempt.seq] = (item.number, item.attempt)
                 again.append(item)
@@ -472,7 +483,7 @@ class Runner:
     def _belongs_to_loop(self, item: Input) -> bool:
         """Say whether an input reaches the code of a `def` workflow, whose greenlet lives on the loop's thread."""
         match item:
-            case AttemptDone() | TransactionDue():
+            case AttemptDone() | AttemptStarts() | TransactionDue():
                 name = item.attempt.live.row.workflow
             case Deliver() | Request() | Begin():
                 name = item.row.workflow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from perdure.engine.attempt import Attempt
@@ -19,6 +20,7 @@ class Work:
     __slots__ = (
         "batch",
         "closed",
+        "goes",
         "internal",
         "later",
         "replies",
@@ -40,6 +42,8 @@ class Work:
         self.touched: dict[Live, None] = {}
         """Executions whose memory ran ahead of the disk."""
         self.starts: list[Attempt] = []
+        self.goes: list[Callable[[], object]] = []
+        """What lets attempts run whose start is in this batch."""
         self.stops: list[Attempt] = []
         self.replies: list[tuple[asyncio.Future[Any], Any]] = []
         self.closed: dict[str, tuple[ExecutionRow, Event | None]] = {}
