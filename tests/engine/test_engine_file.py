@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import sys
+import tempfile
+import textwrap
 
 import pytest
 
@@ -121,13 +124,26 @@ async def test_a_url_names_the_same_file(database, form):
     assert database.exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-async def test_a_folder_that_may_not_be_written_to_is_a_clear_error(tmp_path):
-    folder = tmp_path / "locked"
-    folder.mkdir(mode=0o500)
-    with pytest.raises(StoreError, match=r"cannot be opened|may not be written"):
-        async with Engine(folder / "a.db", workflows=[one]):
-            pass
+async def test_a_folder_that_may_not_be_written_to_is_a_clear_error():
+    script = """
+        import os, sys
+        from pathlib import Path
+        from perdure.errors import StoreError
+        from perdure.store.sqlite import SqliteStore
+
+        if os.geteuid() == 0:
+            os.setuid(65534)  # root may write everywhere
+        try:
+            SqliteStore(Path(sys.argv[1]) / "a.db")
+        except StoreError as error:
+            print(error)
+    """
+    with tempfile.TemporaryDirectory() as folder:  # not under tmp_path, which only its owner may enter
+        os.chmod(folder, 0o555)
+        command = [sys.executable, "-c", textwrap.dedent(script), folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "cannot be opened" in done.stdout
+    assert "hint: check that its folder exists and may be written to" in done.stdout
 
 
 async def test_a_damaged_file_is_a_clear_error(database):
