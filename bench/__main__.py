@@ -7,35 +7,38 @@ import json
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
+from bench import record
 from bench.figures import FIGURES
-from bench.machine import IN_MEMORY, facts, file_system
-from bench.run import Bench, Outcome, say
-
-PIPED_WIDTH = 120
-"""Columns of the table when it goes to a file."""
+from bench.machine import IN_MEMORY, file_system
+from bench.run import Bench, say
+from bench.table import as_json, print_changes, print_table
 
 
 def main() -> int:
-    """Run, print, and return 0 if every figure could be measured; whether its bar was met is in the output."""
+    """Run, print, and return 0 if every figure could be measured; with `--check`, if nothing got worse."""
     options = _options()
     created = not options.dir.exists()
     options.dir.mkdir(parents=True, exist_ok=True)
     if (kind := file_system(options.dir)) in IN_MEMORY:
         say(f"warning: {options.dir} is on {kind}, in memory: no disk is measured. Name another folder with --dir.")
-    bench = Bench(options.dir.resolve(), quick=options.quick)
     try:
-        outcomes = bench.run(options.only)
+        return _run(options, options.dir.resolve())
     finally:
         if created and not any(options.dir.iterdir()):
             options.dir.rmdir()
+
+
+def _run(options: argparse.Namespace, folder: Path) -> int:
+    if options.record:
+        return record.record(folder, options.record, options.only)
+    if options.check:
+        return print_changes(record.check(folder, options.only))
+    bench = Bench(folder, quick=options.quick)
+    outcomes = bench.run(options.only)
     if options.json:
-        print(json.dumps({outcome.figure.id: _as_json(outcome) for outcome in outcomes}))
+        print(json.dumps({outcome.figure.id: as_json(outcome) for outcome in outcomes}))
     else:
-        _print_table(outcomes, bench)
+        print_table(outcomes, bench)
     return 1 if bench.errors else 0
 
 
@@ -48,61 +51,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="smaller jobs, run once: a first look, not a figure to quote"
     )
+    parser.add_argument("--check", action="store_true", help="compare with what is recorded in bench/recorded.json")
+    parser.add_argument("--record", type=int, metavar="RUNS", help="run it all so often and write recorded.json")
     options = parser.parse_args()
     if unknown := [id for id in options.only if id not in known]:
         parser.error(f"no figure {', '.join(unknown)}; there are {', '.join(known)}")
     return options
-
-
-def _as_json(outcome: Outcome) -> dict[str, object]:
-    figure = outcome.figure
-    entry: dict[str, object] = {
-        "value": None if outcome.value is None else float(f"{outcome.value:.5g}"),
-        "unit": figure.unit,
-        "bar": figure.bar and figure.bar.limit,
-        "ok": outcome.ok,
-    }
-    return entry | {"error": outcome.error} if outcome.error else entry
-
-
-def _print_table(outcomes: list[Outcome], bench: Bench) -> None:
-    table = Table(title="perdure benchmark" + (" (quick: not figures to quote)" if bench.quick else ""))
-    table.add_column("figure", no_wrap=True)
-    table.add_column("what it says")
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("bar", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for outcome in outcomes:
-        table.add_row(outcome.figure.id, _explanation(outcome, bench), _value(outcome), *_verdict(outcome))
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
-    console.print(table)
-    for name, fact in facts(bench.folder).items():
-        console.print(f"{name:>12}: {fact}", highlight=False, soft_wrap=True)
-
-
-def _explanation(outcome: Outcome, bench: Bench) -> str:
-    """What the figure says and, for a ratio, the rates behind it."""
-    if outcome.error:
-        return f"{outcome.figure.says}\n[red]{escape(outcome.error)}[/red]"
-    if len(outcome.figure.needs) < 2:
-        return outcome.figure.says
-    rates = ", ".join(f"{name} {bench.medians[name]:,.0f}/s" for name in outcome.figure.needs)
-    return f"{outcome.figure.says}\n[dim]{rates}[/dim]"
-
-
-def _value(outcome: Outcome) -> str:
-    if outcome.value is None:
-        return "-"
-    digits = 0 if outcome.value >= 100 else 2
-    return f"{outcome.value:,.{digits}f} {outcome.figure.unit}"
-
-
-def _verdict(outcome: Outcome) -> tuple[str, str]:
-    if outcome.figure.bar is None:
-        return "", ""
-    if outcome.value is None:
-        return str(outcome.figure.bar), "[red]failed[/red]"
-    return str(outcome.figure.bar), "[green]met[/green]" if outcome.ok else "[red]missed[/red]"
 
 
 if __name__ == "__main__":

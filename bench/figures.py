@@ -1,21 +1,15 @@
-"""What the benchmark says: the figures, the bars that they are held to, and the measurements they are made of."""
+"""What the benchmark says: the figures and the bars that they are held to. The measurements are in measurements.py."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.results import Results
 
-@dataclass(frozen=True)
-class Measurement:
-    """One job, run `runs` times, each in a process of its own on a new database; the median counts."""
-
-    name: str
-    module: str
-    arguments: tuple[str, ...]
-    runs: int
-    unit: str = "steps/s"
+MACHINE_BOUND = ("ms", "s", "MiB", "events/s", "commits/s")
+"""Units of figures that another machine cannot be held to."""
 
 
 @dataclass(frozen=True)
@@ -29,102 +23,91 @@ class Bar:
         return value >= self.limit if self.sign == ">=" else value <= self.limit
 
     def __str__(self) -> str:
-        return f"{self.sign} {self.limit:g}"
-
-
-Medians = Mapping[str, float]
+        return f"{self.sign} {self.limit:,g}"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the result. `value` computes it from the medians of the measurements in `needs`."""
+    """One line of the result. `value` computes it from the results of the measurements in `needs`."""
 
     id: str
     says: str
     unit: str
     needs: tuple[str, ...]
-    value: Callable[[Medians], float]
+    value: Callable[[Results], float]
     bar: Bar | None = None
+    more_is_better: bool = True
+    grain: float = 0.0
+    """A difference that means nothing, in `unit`."""
+
+    @property
+    def portable(self) -> bool:
+        """Whether it can be compared with what was recorded on another machine."""
+        return self.unit not in MACHINE_BOUND
 
 
-def _ratio(numerator: str, denominator: str) -> Callable[[Medians], float]:
-    return lambda medians: medians[numerator] / medians[denominator]
+def _over_r(id: str, says: str, name: str, limit: float | None = None) -> Figure:
+    """A rate divided by R: each run by the R that was taken right before and after it; the median of the runs."""
+    bar = None if limit is None else Bar(">=", limit)
+    return Figure(id, says, "x R", ("raw", name), lambda results: results.over_r(name), bar)
 
 
-# `raw` is R. It is measured on both sides of the jobs that are divided by it, hence not listed in `measurements`.
+def _over(id: str, says: str, name: str, peer: str, limit: float) -> Figure:
+    unit = "x " + {"dbos": "DBOS", "restate": "Restate"}[peer.partition(".")[0]]
+    return Figure(id, says, unit, (name, peer), lambda results: results.over(name, peer), Bar(">=", limit))
+
+
+def _at_most(id: str, says: str, unit: str, key: str, limit: float | None, grain: float = 0.0) -> Figure:
+    """A figure that is to be small: the median of the sample `key`."""
+    name = key.partition(":")[0]
+    bar = None if limit is None else Bar("<=", limit)
+    return Figure(id, says, unit, (name,), lambda results: results.median(key), bar, False, grain)
+
+
+def _commits(id: str, says: str, key: str, limit: float) -> Figure:
+    """A latency in units of 1/R."""
+    needs = ("raw", key.partition(":")[0])
+    return Figure(id, says, "commits", needs, lambda results: results.in_commits(key), Bar("<=", limit), False)
+
+
+def _raw(results: Results) -> float:
+    return results.median("raw")
+
+
+def _replay(results: Results) -> float:
+    return results.median("long:replay")
+
+
 FIGURES = (
-    Figure(
-        "raw_commits_s",
-        "R: one-row commits per second of bare SQLite here",
-        "commits/s",
-        ("raw",),
-        lambda medians: medians["raw"],
-    ),
-    Figure(
-        "seq_ratio",
-        "one workflow, a step at a time: steps per raw commit",
-        "x R",
-        ("raw", "perdure.seq"),
-        _ratio("perdure.seq", "raw"),
-        Bar(">=", 0.75),
-    ),
-    Figure(
-        "conc_ratio",
-        "1,000 workflows at once: steps per raw commit",
-        "x R",
-        ("raw", "perdure.conc"),
-        _ratio("perdure.conc", "raw"),
-        Bar(">=", 4),
-    ),
-    Figure(
-        "flat_100k",
-        "100,000 steps in one workflow: time of the last 1,000 by the first",
-        "x",
-        ("perdure.flat",),
-        lambda medians: medians["perdure.flat"],
-        Bar("<=", 1.15),
-    ),
-    Figure(
-        "conc_vs_dbos",
-        "many workflows at once: perdure's steps/s by those of DBOS",
-        "x DBOS",
-        ("perdure.conc", "dbos.conc"),
-        _ratio("perdure.conc", "dbos.conc"),
-        Bar(">=", 60),
-    ),
-    Figure(
-        "seq_vs_dbos",
-        "one workflow: perdure's steps/s by those of DBOS",
-        "x DBOS",
-        ("perdure.seq", "dbos.seq"),
-        _ratio("perdure.seq", "dbos.seq"),
-        Bar(">=", 8),
-    ),
-)
-
-
-def raw(*, quick: bool) -> Measurement:
-    """R, one side of the bracket."""
-    return Measurement(
-        "raw", "bench.raw", ("--seconds", "0.5" if quick else "1.5", "--rounds", "3"), runs=1, unit="commits/s"
-    )
-
-
-def measurements(*, quick: bool) -> tuple[Measurement, ...]:
-    """All jobs, in the order that they run in: those divided by R first. `quick` is smaller, and so less exact."""
-    runs = 1 if quick else 5
-    peer_runs = 1 if quick else 3
-    perdure, dbos = "bench.jobs", "bench.peers.dbos_jobs"
-    seq = ("seq", "--steps", "500" if quick else "2000")
-    conc = ("conc", "--workflows", "200" if quick else "1000", "--steps", "10" if quick else "20")
-    flat = ("flat", "--steps", "20000" if quick else "100000")
-    # Fewer steps than perdure gets: only rates are compared (see bench/peers/dbos_jobs.py).
-    dbos_seq = ("seq", "--steps", "200" if quick else "1000")
-    dbos_conc = ("conc", "--workflows", "20" if quick else "100", "--steps", "20")
-    return (
-        Measurement("perdure.seq", perdure, seq, runs),
-        Measurement("perdure.conc", perdure, conc, runs),
-        Measurement("dbos.seq", dbos, dbos_seq, peer_runs),
-        Measurement("dbos.conc", dbos, dbos_conc, peer_runs),
-        Measurement("perdure.flat", perdure, flat, peer_runs, unit="x"),
-    )
+    Figure("raw_commits_s", "R: one-row commits of bare SQLite here", "commits/s", ("raw",), _raw),
+    _over_r("seq_ratio", "one workflow, 2,000 steps in sequence: steps per raw commit", "seq", 0.75),
+    _over_r("conc_ratio", "1,000 workflows at once, 20 steps each: steps per raw commit", "conc", 4),
+    _over("conc_vs_dbos", "many workflows at once: perdure's steps/s by those of DBOS", "conc", "dbos.conc", 60),
+    _over("seq_vs_dbos", "one workflow: perdure's steps/s by those of DBOS", "seq", "dbos.seq", 8),
+    _over("conc_vs_restate", "many workflows at once: by those of Restate", "conc", "restate.conc", 30),
+    _over("seq_vs_restate", "one workflow: by those of Restate", "seq", "restate.seq", 6),
+    _over_r("workflows_s_ratio", "5,000 one-step workflows of one client: workflows per raw commit", "workflows", 1),
+    _commits("start_result_p50_commits", "start to result of one step, idle engine: median", "start_result:p50", 4),
+    _at_most("start_result_p99_ms", "the same: 99th percentile", "ms", "start_result:p99", 5, 0.5),
+    _at_most("cross_p50_ms", "the same from a second process: median", "ms", "cross:p50", 5, 0.2),
+    _at_most("idle_cpu_pct", "CPU of an idle runner and an idle waiting client", "% of a CPU", "idle", 1, 0.3),
+    _at_most("flat_100k", "100,000 steps in one workflow: time of a step at the end by the beginning", "x",
+             "long:flat", 1.15, 0.1),
+    Figure("replay_events_s", "replay of that history, reading included", "events/s", ("long",), _replay,
+           Bar(">=", 50_000)),
+    _at_most("sleepers_start_s", "engine start on 1,000,000 sleepers, to a first result", "s",
+             "sleepers:start_s", 1, 0.05),
+    _at_most("sleepers_rss_mb", "its memory at the most, timers included", "MiB", "sleepers:rss_mb", 300, 10),
+    _at_most("timer_p99_ms", "lateness of 1,000 of them that fall due", "ms", "sleepers:timer_p99", 50, 10),
+    _at_most("timer_burst_p99_ms", "lateness of 1,000 of them that fall due in one instant", "ms",
+             "sleepers:burst_p99", None, 20),
+    _at_most("def_threads", "more threads for 10,000 waiting `def` workflows", "threads", "def_threads", 0, 0.5),
+    _at_most("cold_ms", "new process to first new step of a recovered workflow", "ms", "cold", 300, 15),
+    _at_most("import_ms", "`import perdure`, less a bare Python", "ms", "import", 100, 5),
+    _at_most("bytes_per_step", "file size by steps, small results, 100,000 steps", "bytes", "long:bytes", 150, 1),
+    _over_r("signal_ratio", "signals of another process to one workflow, per raw commit", "signals", 1),
+    _over_r("children_ratio", "one parent, 10,000 children of one step: per raw commit", "children", 1),
+    _over_r("sync_def_ratio", "1,000 `def` workflows, 20 `def` steps each: steps per raw commit", "sync_def", 1.5),
+    _over_r("seq_normal_ratio", 'as seq_ratio, with synchronous="normal" (R stays that of FULL)', "seq_normal"),
+    _over_r("conc_normal_ratio", 'as conc_ratio, with synchronous="normal"', "conc_normal"),
+)  # fmt: skip

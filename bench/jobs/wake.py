@@ -14,12 +14,13 @@ import sys
 import time
 from pathlib import Path
 
-from bench.jobs.definitions import WORKFLOWS, late_s, one_step
+from bench.jobs.definitions import WORKFLOWS, check, late_s, one_step, sequence, total_of
 from bench.jobs.latency import percentiles
 
 from perdure import Engine
 
 PATIENCE_S = 120.0
+STEPS = 2_000
 
 
 async def wake(path: Path, due: int) -> dict[str, float]:
@@ -32,6 +33,7 @@ async def wake(path: Path, due: int) -> dict[str, float]:
         deadline = time.monotonic() + PATIENCE_S
         while len(late_s) < 2 * due and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
+        steps_s = await _steps_s(engine)
     if len(late_s) != 2 * due:
         raise RuntimeError(f"{2 * due} timers were due, {len(late_s)} fired")
     timer, burst = (percentiles([late * 1e3 for late in part]) for part in (late_s[:due], late_s[due:]))
@@ -39,9 +41,18 @@ async def wake(path: Path, due: int) -> dict[str, float]:
         "start_s": started,
         "opened_s": opened,
         "rss_mb": _peak_mb(),
+        "steps_s": steps_s,
         **{f"timer_{name}": value for name, value in timer.items()},
         **{f"burst_{name}": value for name, value in burst.items()},
     }
+
+
+async def _steps_s(engine: Engine) -> float:
+    """Run one workflow step by step among the million."""
+    began = time.perf_counter()
+    execution = await engine.start(sequence, STEPS)
+    check([await execution.result()], total_of(STEPS))
+    return STEPS / (time.perf_counter() - began)
 
 
 def _peak_mb() -> float:

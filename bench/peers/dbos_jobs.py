@@ -87,7 +87,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.job == "seq":
         options.workflows = 1
-    print(json.dumps({"steps_per_s": asyncio.run(_main(options))}))
+    print(json.dumps({"values": {"": asyncio.run(_main(options))}}))
 
 
 if __name__ == "__main__":

@@ -112,8 +112,8 @@ class Attempt:
     def needs_proof(self) -> bool:
         """Whether its start has to be in the file before it runs.
 
-        An activity that waited for a place when the process died did not run. After the first crash it matters which one
-        did, since the number of interruptions is limited. Before, the write is saved.
+        An activity that waited for a place when the process died did not run. After the first crash it matters which
+        one did, since the number of interruptions is limited. Before, the write is saved.
         """
         return self.interrupted > 0 or self.activity_def.defaults.retry.interruptions == 0
 

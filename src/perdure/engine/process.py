@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import functools
 import importlib
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
-from multiprocessing.connection import Connection
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
 from perdure.activity import Activity, attempt_var
 from perdure.codec import encode_failure
 from perdure.errors import AttemptInterrupted, FinishLater, PerdureError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 _GUARD = 'each worker imports your program: keep what that runs under `if __name__ == "__main__":`'
 START_S = 60.0
@@ -57,7 +58,8 @@ class Message(msgspec.Struct, frozen=True):
 
 def refuse_in_import() -> None:
     """Raise `PerdureError` when a worker is only just importing the program, which then must not open an engine."""
-    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself looks for it
+    started_by = sys.modules.get("multiprocessing.process")  # imported long ago in a worker
+    if started_by is not None and getattr(started_by.current_process(), "_inheriting", False):  # as it looks itself
         raise PerdureError("a worker process imported this program, and that opened an engine", hint=_GUARD)
 
 
@@ -100,6 +102,8 @@ def serve(connection: Connection) -> None:
 
 def _end_with_parent() -> None:
     """Have this process end as soon as the engine's does, also after a `kill -9`: what it does nobody waits for."""
+    import multiprocessing  # here and below: most programs never need it, and it takes milliseconds
+
     parent = multiprocessing.parent_process()
     if parent is not None:
 
@@ -139,6 +143,8 @@ class Worker:
     """One process. `start` and `run` block, so they belong on a thread; `end` comes from any."""
 
     def __init__(self) -> None:
+        import multiprocessing
+
         # spawn, not fork: a forked child would inherit our threads' locks and our database connections
         context = multiprocessing.get_context("spawn")
         self._pipe, self._theirs = context.Pipe()

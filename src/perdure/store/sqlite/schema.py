@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import uuid
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import apsw
 
 from perdure.errors import NotOurFile, SchemaTooNew
 from perdure.events import Kind
+from perdure.store.sqlite.queries import sql_file
 
 APPLICATION_ID = 0x70647572
 
@@ -22,9 +22,7 @@ APPLICATION_ID = 0x70647572
 @cache
 def migrations() -> tuple[str, ...]:
     """Give the migrations' SQL in order; the first brings a file to version 1."""
-    folder = resources.files(__package__) / "migrations"
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return tuple((folder / name).read_text(encoding="utf-8") for name in names)
+    return tuple(sql_file(f"migrations/{name}.sql") for name in ("0001_initial", "0002_views"))
 
 
 def check(connection: apsw.Connection, path: Path) -> int:
