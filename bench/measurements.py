@@ -92,6 +92,6 @@ def curves() -> tuple[Measurement, ...]:
             options = (f"workflows={workflows}", f"steps={steps}", f"synchronous={synchronous}")
             made.append(Measurement(f"curve.{synchronous}.{workflows}", JOBS, ("conc", *options), 3))
     for size, steps in PAYLOADS.items():
-        options = (f"size={size}", f"steps={steps}")
-        made.append(Measurement(f"curve.payload.{size}", JOBS, ("payload", *options), 3))
+        arguments = ("payload", f"size={size}", f"steps={steps}")
+        made.append(Measurement(f"curve.payload.{size}", JOBS, arguments, 3))
     return tuple(made)

@@ -2,7 +2,7 @@
 
 `recorded.json` holds every figure of several whole runs, one after another on one machine. How far apart they are is
 the noise of a figure: it got worse when it is further from the median than that. What looks worse is measured once
-more before it is called so. Figures in ms, s or MiB are compared only on the kind of machine that they were recorded on.
+more before it is called so. Figures in ms, s or MiB are compared only on the kind of machine that they come from.
 """
 
 from __future__ import annotations
@@ -67,16 +67,23 @@ def record(folder: Path, runs: int, ids: Iterable[str]) -> int:
     for number in range(runs):
         say(f"--- run {number + 1} of {runs}")
         bench = Bench(folder)
-        bench.results.samples = results.samples
         for outcome in bench.run(ids):
             _note(outcome, found, not_run)
-        failed = failed or bench.drop_failed()
+        results.extend(bench.results)
+        failed = failed or bool(bench.errors)
     if everything:
-        for curve in curves():
-            bench.measure(curve)
+        results.extend(_curves(folder))
     figures = {**kept.get("figures", {}), **{id: values for id, values in found.items() if values}}
     _write(folder, runs, figures, {**kept.get("medians", {}), **results.medians()}, not_run)
     return 1 if failed else 0
+
+
+def _curves(folder: Path) -> Results:
+    say("--- the curves")
+    bench = Bench(folder)
+    for curve in curves():
+        bench.measure(curve)
+    return bench.results
 
 
 def _note(outcome: Outcome, found: dict[str, list[float]], not_run: dict[str, str]) -> None:

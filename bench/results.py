@@ -21,6 +21,11 @@ class Results:
         if r is not None:
             self.raws.setdefault(name, []).append(r)
 
+    def extend(self, other: Results) -> None:
+        """Take the samples of another run of the benchmark, to give the medians of all."""
+        for key, values in other.samples.items():
+            self.samples.setdefault(key, []).extend(values)
+
     def median(self, key: str) -> float:
         return statistics.median(self.samples[key])
 

@@ -84,12 +84,6 @@ class Bench:
             return Outcome(figure, None, not_run="; ".join(missing))
         return Outcome(figure, figure.value(self.results))
 
-    def drop_failed(self) -> bool:
-        """Say whether something failed, on stderr."""
-        for name, error in self.errors.items():
-            say(f"{name} failed: {error}")
-        return bool(self.errors)
-
     def measure(self, measurement: Measurement) -> None:
         """Run one measurement as often as it says, and again what was disturbed."""
         name, again = measurement.name, measurement.runs

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from bench.jobs import latency, long, sleepers, standing, starting, throughput
 
-JOBS: dict[str, Callable[..., Awaitable[dict[str, float]]]] = {
+JOBS: dict[str, Callable[..., Coroutine[Any, Any, dict[str, float]]]] = {
     "seq": throughput.seq,
     "conc": throughput.conc,
     "sync_def": throughput.sync_def,

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from bench.jobs.definitions import check, collect, ping, sequence, total_of
 from bench.jobs.latency import measured, percentiles
-
 from perdure import Client
 
 SENDERS = 100

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from bench.jobs.definitions import database, one_step, warm_engine
 from bench.jobs.second import second_process
-
 from perdure import Client
 
 PERCENTILES = (1, 10, 25, 50, 75, 90, 95, 99, 99.9)

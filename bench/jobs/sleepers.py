@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 import apsw
+
 from bench.jobs.definitions import database, nap, warm_engine
 from bench.jobs.second import ROOT
-
 from perdure import Status
 
 LONG_S = 30 * 86_400.0

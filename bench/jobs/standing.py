@@ -11,7 +11,6 @@ from pathlib import Path
 from bench.jobs.client import SETTLE_S
 from bench.jobs.definitions import database, plain_nap, plain_sequence, warm_engine
 from bench.jobs.second import second_process
-
 from perdure import Status
 
 LONG_S = 86_400

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from bench.jobs.definitions import WORKFLOWS, check, late_s, one_step, sequence, total_of
 from bench.jobs.latency import percentiles
-
 from perdure import Engine
 
 PATIENCE_S = 120.0

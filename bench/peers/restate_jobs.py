@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -63,13 +64,8 @@ def _enter_namespace() -> None:
 
 def _server() -> Path:
     """Find the server's program. Raises `NotHere`."""
-    try:
-        import hypercorn
-        import restate
-
-        assert hypercorn and restate
-    except ImportError as error:
-        raise NotHere(f"its Python SDK is not installed ({error})") from error
+    if missing := [name for name in ("restate", "hypercorn") if importlib.util.find_spec(name) is None]:
+        raise NotHere(f"not installed here: {', '.join(missing)}, for its Python SDK")
     found = next(SERVERS.glob("restate-server-*/bin/restate-server"), None)
     if found is None:
         raise NotHere(

@@ -12,7 +12,7 @@ async def noop(n: int) -> int:
 bench = restate.Service("bench")
 
 
-@bench.handler()
+@bench.handler()  # type: ignore[untyped-decorator, unused-ignore]  # only where the extra `bench` is not installed
 async def sequence(context: restate.Context, steps: int) -> int:
     total = 0
     for n in range(steps):

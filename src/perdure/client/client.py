@@ -35,7 +35,7 @@ class Gateway(Protocol):
     """The way requests take to the runner: through the file, or straight to the one in this process."""
 
     def start(
-        self, workflow: str, data: str, id: str, conflict: Conflict, timeout_us: int | None, same: Same
+        self, workflow: str, data: str, id: str, conflict: Conflict, timeout_us: int | None, same: Same | None
     ) -> Awaitable[ExecutionRow]: ...
 
     def request(self, row: ExecutionRow, what: str, name: str | None, data: str | None) -> Awaitable[None]: ...
@@ -174,8 +174,8 @@ class Client:
         def alike(row: ExecutionRow, recorded: str) -> bool:
             return row.workflow == name and same(recorded, data)
 
-        chosen = new_id() if id is None else id
-        return await gateway.start(name, data, chosen, Conflict(conflict), timeout_us, alike)
+        chosen, compare = (new_id(), None) if id is None else (id, alike)
+        return await gateway.start(name, data, chosen, Conflict(conflict), timeout_us, compare)
 
     def execution(self, id: str, workflow: Workflow[..., Any, R] | None = None) -> Execution[R]:
         """Give a handle by id, without looking whether it exists. With `workflow`, results are decoded by its

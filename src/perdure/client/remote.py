@@ -16,7 +16,7 @@ from perdure.store import ExecutionRow, Parked, Store
 from perdure.types import Conflict, Status
 
 Same = Callable[[ExecutionRow, str], bool]
-"""Tells whether an execution's workflow and recorded input are those of a start."""
+"""Tells whether an execution's workflow and recorded input are those of a start; None where the id was made up."""
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class PendingStart:
     row: ExecutionRow
     event: Event
     conflict: Conflict
-    same: Same
+    same: Same | None
     future: asyncio.Future[ExecutionRow]
 
 
@@ -45,7 +45,7 @@ class Remote:
         self._scheduled = False
 
     def start(
-        self, workflow: str, data: str, id: str, conflict: Conflict, timeout_us: int | None, same: Same
+        self, workflow: str, data: str, id: str, conflict: Conflict, timeout_us: int | None, same: Same | None
     ) -> asyncio.Future[ExecutionRow]:
         now = self.now()
         row = ExecutionRow(id, workflow, now, deadline_at=None if timeout_us is None else now + timeout_us)
@@ -111,6 +111,8 @@ class Remote:
     def _decide(self, start: PendingStart) -> bool:
         """Say whether the row is to be created; otherwise the future is answered."""
         row = start.row
+        if start.same is None:
+            return True
         try:
             existing = self.store.find(row.id)
             alike = existing is not None and start.same(existing, self.store.first_input(existing.num) or "{}")

@@ -23,6 +23,8 @@ class Start:
     id: str
     conflict: Conflict
     timeout_us: int | None
+    new: bool
+    """The id was made up for it, so there is nothing to look for under it."""
     reply: asyncio.Future[ExecutionRow] | None = None
 
 

@@ -20,11 +20,11 @@ class Local:
         self.runner = runner
 
     def start(
-        self, workflow: str, data: str, id: str, conflict: Conflict, timeout_us: int | None, same: Same
+        self, workflow: str, data: str, id: str, conflict: Conflict, timeout_us: int | None, same: Same | None
     ) -> asyncio.Future[ExecutionRow]:
         future: asyncio.Future[ExecutionRow] = self.runner.loop.create_future()
         if not self._refused(future):
-            self.runner.submit(Start(workflow, data, id, conflict, timeout_us, future))
+            self.runner.submit(Start(workflow, data, id, conflict, timeout_us, same is None, future))
         return future
 
     def request(self, row: ExecutionRow, what: str, name: str | None, data: str | None) -> asyncio.Future[None]:

@@ -37,7 +37,7 @@ class Requests:
         runner = self.runner
         try:
             workflow = runner.registry.get(item.workflow)
-            existing = runner.memory.find(item.id)
+            existing = None if item.new else runner.memory.find(item.id)
             run = 1
             if existing is not None:
                 recorded = self._input(existing)
