@@ -227,7 +227,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return None
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        if not self.run.dead:
+        if not self.run.dead and self.run.recorded is None:  # in replay it was said before
             logger.error(
                 "in %s: %s", self.run.execution_id, context.get("message", ""), exc_info=context.get("exception")
             )
