@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sys
 import time
@@ -52,6 +53,7 @@ def _fill(path: Path, long: int, due: int) -> None:
     connection.pragma("synchronous", "off")
     with connection:
         _copy(connection, "long", [(number, number) for number in range(1, long)])
+    _sync(connection, path)  # or the engine's first checkpoint would have to write all of this to the disk
     draw = random.Random(SEED)
     shift = _due_at(connection, "soon")
     spread_at = round((time.time() + FIRST_DUE_S) * 1e6)
@@ -59,8 +61,15 @@ def _fill(path: Path, long: int, due: int) -> None:
     instants = [spread_at + round(draw.random() * SPREAD_S * 1e6) for _ in range(due)] + [burst_at] * due
     with connection:
         _copy(connection, "soon", [(long + n, instant - shift) for n, instant in enumerate(instants)])
-    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    _sync(connection, path)
     connection.close()
+
+
+def _sync(connection: apsw.Connection, path: Path) -> None:
+    """Move the log into the file, and the file to the disk."""
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _due_at(connection: apsw.Connection, id: str) -> int:
