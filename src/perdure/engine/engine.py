@@ -43,7 +43,7 @@ from perdure.workflow import Workflow
 
 logger = logging.getLogger("perdure.engine")
 
-TRY_LOCK_EVERY_S = 0.05
+TRY_LOCK_EVERY_S = 0.02
 LOOK_EVERY_S = 1.0
 """How often the runner looks for requests without being rung, and writes heartbeats."""
 
