@@ -10,15 +10,19 @@ JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
 	[ "$$n" -lt 2 ] && n=2; [ "$$n" -gt 4 ] && n=4; echo $$n)
 # Seed of the random tests; `make test SEED=...` repeats a run.
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+# What perdure is compared with beside DBOS, from npm.
+RESTATE_SERVER := @restatedev/restate-server@1.7.12
+# Whole runs of the benchmark that `make bench-record` records.
+RUNS ?= 3
 # More arguments for pytest or for the benchmark, e.g. `make test ARGS="-k replay"`.
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast lint format demo bench bench-json clean
+.PHONY: help setup test test-fast lint format demo bench bench-json bench-check bench-record bench-docs clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.stamp ## Create .venv with everything that development needs (PYTHON= picks the interpreter)
 
@@ -45,9 +49,14 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 	touch $@; \
 	} >&2
 
-# The extra that only the benchmark needs, on demand.
+# What only the benchmark needs, on demand. Restate is one npm package and two of Python; without it, or without npm, its
+# figures are reported as not run.
 $(VENV)/.stamp-bench: $(VENV)/.stamp
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' -c constraints.txt >&2
+	@{ command -v npm >/dev/null && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench-restate]' -c constraints.txt && \
+	npm install --prefix $(VENV) --ignore-scripts --no-audit --no-fund --loglevel=error $(RESTATE_SERVER); } >&2 || \
+	echo "bench: Restate could not be installed; its figures will be reported as not run" >&2
 	@touch $@
 
 test: $(VENV)/.stamp ## Run all tests (ARGS= more for pytest, SEED= repeats a run, JOBS= processes)
@@ -76,6 +85,15 @@ bench: $(VENV)/.stamp-bench ## Measure speed, and compare it (ARGS="--quick" for
 
 bench-json: $(VENV)/.stamp-bench ## Same, as one JSON object on stdout
 	@$(BIN)/python -m bench --json $(ARGS)
+
+bench-check: $(VENV)/.stamp-bench ## Measure, and say what got worse than recorded by more than noise
+	@$(BIN)/python -m bench --check $(ARGS)
+
+bench-record: $(VENV)/.stamp-bench ## Measure RUNS= times, and write that to bench/recorded.json
+	@$(BIN)/python -m bench --record $(RUNS) $(ARGS)
+
+bench-docs: $(VENV)/.stamp-bench ## Bring the tables and plots of docs/performance.md up to date with bench/recorded.json
+	@$(BIN)/python -m bench.docs
 
 clean: ## Remove .venv, caches and build output
 	rm -rf $(VENV) build dist .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

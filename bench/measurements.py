@@ -84,6 +84,10 @@ PAYLOADS = {10: 2000, 1_000: 2000, 10_000: 1000, 100_000: 300, 1_000_000: 50}
 """Characters of an argument and of a result, and how many steps."""
 
 
+PROFILED = {"seq": 5000, "conc": 20_000, "start_result": 1000, "workflows": 5000, "children": 10_000}
+"""The jobs whose time is taken apart, and how many units of each."""
+
+
 def curves() -> tuple[Measurement, ...]:
     """What the plots show beside the figures; only `make bench-record` runs them."""
     made = []
@@ -94,4 +98,8 @@ def curves() -> tuple[Measurement, ...]:
     for size, steps in PAYLOADS.items():
         arguments = ("payload", f"size={size}", f"steps={steps}")
         made.append(Measurement(f"curve.payload.{size}", JOBS, arguments, 3))
+    for job, count in PROFILED.items():
+        for synchronous in ("full", "normal"):
+            profiled = ("profile", f"of={job}", f"count={count}", f"synchronous={synchronous}")
+            made.append(Measurement(f"profile.{job}.{synchronous}", JOBS, profiled, 3, "µs"))
     return tuple(made)

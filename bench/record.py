@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import FIGURES, Figure
-from bench.machine import facts
+from bench.machine import BUSY_CPUS, facts
 from bench.measurements import curves
 from bench.results import Results
 from bench.run import Bench, Outcome, say
@@ -63,18 +63,28 @@ def record(folder: Path, runs: int, ids: Iterable[str]) -> int:
     kept = {} if everything else load()
     found: dict[str, list[float]] = {id: [] for id in ids}
     not_run: dict[str, str] = {}
-    results, failed = Results(), False
+    results, failed, busy = Results(), False, False
     for number in range(runs):
         say(f"--- run {number + 1} of {runs}")
         bench = Bench(folder)
         for outcome in bench.run(ids):
             _note(outcome, found, not_run)
         results.extend(bench.results)
-        failed = failed or bool(bench.errors)
+        failed, busy = failed or bool(bench.errors), busy or bench.others > BUSY_CPUS
     if everything:
         results.extend(_curves(folder))
     figures = {**kept.get("figures", {}), **{id: values for id, values in found.items() if values}}
-    _write(folder, runs, figures, {**kept.get("medians", {}), **results.medians()}, not_run)
+    recorded = {
+        "recorded_on": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "runs": runs,
+        "busy": busy,
+        "machine": facts(folder),
+        "figures": figures,
+        "not_run": not_run,
+        "medians": {**kept.get("medians", {}), **results.medians()},
+    }
+    RECORDED.write_text(json.dumps(recorded, indent=1) + "\n")
+    say(f"wrote {RECORDED.name}; `make bench-docs` brings docs/performance.md up to date")
     return 1 if failed else 0
 
 
@@ -91,21 +101,6 @@ def _note(outcome: Outcome, found: dict[str, list[float]], not_run: dict[str, st
         found[outcome.figure.id].append(float(f"{outcome.value:.4g}"))
     if outcome.not_run:
         not_run[outcome.figure.id] = outcome.not_run
-
-
-def _write(
-    folder: Path, runs: int, figures: dict[str, Any], medians: dict[str, float], not_run: dict[str, str]
-) -> None:
-    recorded = {
-        "recorded_on": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "runs": runs,
-        "machine": facts(folder),
-        "figures": figures,
-        "not_run": not_run,
-        "medians": medians,
-    }
-    RECORDED.write_text(json.dumps(recorded, indent=1) + "\n")
-    say(f"wrote {RECORDED.name}; `make bench-docs` brings docs/performance.md up to date")
 
 
 # --- comparing ------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import FIGURES, Figure
+from bench.machine import BUSY_CPUS, Others
 from bench.measurements import RAW, Measurement, measurements
 from bench.results import Results
 
@@ -61,6 +62,8 @@ class Bench:
         self.results = Results()
         self.errors: dict[str, str] = {}
         self.not_run: dict[str, str] = {}
+        self.others = 0.0
+        """How many CPUs other programs used meanwhile."""
         self._r: float | None = None
 
     def run(self, wanted: Iterable[str]) -> list[Outcome]:
@@ -71,8 +74,12 @@ class Bench:
         jobs = [measurement for measurement in measurements(quick=self.quick) if measurement.name in needed]
         if "raw" in needed and not any(job.over_r for job in jobs):
             self._raw()
+        others = Others()
         for job in jobs:
             self.measure(job)
+        self.others = others.cpus()
+        if self.others > BUSY_CPUS:
+            say(f"warning: other programs kept {self.others:.1f} CPUs busy: what needs the CPU came out lower")
         return [self._outcome(figure) for figure in figures]
 
     def _outcome(self, figure: Figure) -> Outcome:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from bench.jobs import latency, long, sleepers, standing, starting, throughput
+from bench.jobs import latency, long, profile, sleepers, standing, starting, throughput
 
 JOBS: dict[str, Callable[..., Coroutine[Any, Any, dict[str, float]]]] = {
     "seq": throughput.seq,
@@ -27,6 +27,7 @@ JOBS: dict[str, Callable[..., Coroutine[Any, Any, dict[str, float]]]] = {
     "sleepers": sleepers.sleepers,
     "cold": starting.cold,
     "import": starting.importing,
+    "profile": profile.profile,
 }
 
 

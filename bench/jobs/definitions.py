@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import random
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +15,8 @@ from perdure import Engine, Signal, Workflow, activity, now, sleep, workflow
 
 WARM_UP_STEPS = 1_000
 
+TEXT = base64.b64encode(random.Random(20_260_101).randbytes(1_000_000)).decode()
+"""Text that hardly compresses; what `echoes` sends is another piece of it in each step."""
 stamps: list[float] = []
 """When `stamped` ran, by the performance counter."""
 late_s: list[float] = []
@@ -68,10 +72,10 @@ async def stamped_sequence(steps: int) -> int:
 
 
 @workflow
-async def echoes(steps: int, text: str) -> int:
+async def echoes(steps: int, size: int) -> int:
     total = 0
-    for _ in range(steps):
-        total += len(await echo(text))
+    for n in range(steps):
+        total += len(await echo(TEXT[n : n + size]))
     return total
 
 

@@ -78,10 +78,10 @@ async def children(folder: Path, *, count: int) -> dict[str, float]:
 
 
 async def payload(folder: Path, *, steps: int, size: int) -> dict[str, float]:
-    """As `seq`, each step with an argument and a result of `size` characters: steps/s."""
+    """As `seq`, each step with an argument and a result of `size` characters that hardly compress: steps/s."""
     async with warm_engine(folder) as engine:
         started = time.perf_counter()
-        execution = await engine.start(echoes, steps, "x" * size)
+        execution = await engine.start(echoes, steps, size)
         total = await execution.result()
         elapsed_s = time.perf_counter() - started
     check([total], steps * size)

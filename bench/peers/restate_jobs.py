@@ -80,10 +80,7 @@ def _running(folder: Path) -> Iterator[None]:
     environment = os.environ | {"RESTATE_BASE_DIR": str(folder), "RESTATE_DISABLE_TELEMETRY": "true"}
     server = [str(_server()), "--no-logo", "--bind-ip", "127.0.0.1", "--advertised-host", "127.0.0.1"]
     server += ["--listen-mode", "tcp"]
-    config = folder / "hypercorn.toml"
-    config.write_text("h2_max_concurrent_streams = 2147483647\nkeep_alive_max_requests = 2147483647\n")
-    service = [sys.executable, "-m", "hypercorn", "--config", str(config), "--bind", f"127.0.0.1:{SERVICE}"]
-    service += ["bench.peers.restate_service:app"]
+    service = [sys.executable, "-m", "hypercorn", "--bind", f"127.0.0.1:{SERVICE}", "bench.peers.restate_service:app"]
     with contextlib.ExitStack() as stack:
         log = stack.enter_context((folder / "log.txt").open("w"))
         for command in (server, service):

@@ -2,8 +2,8 @@
 once done.
 
 Outside a workflow a decorated function is the plain function. How an attempt runs is the engine's business
-(`engine/attempts.py`); here is what the user writes: the decorator, its options, and what an attempt can ask about
-itself.
+(`engine/executor.py`, `engine/outcomes.py`); here is what the user writes: the decorator, its options, and what an
+attempt can ask about itself.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Activity(Generic[P, T, R]):
             return cast(T, call)  # an awaitable where the signature says coroutine
         if not in_greenlet():
             raise NonDeterminismError(
-                f"the `def` activity {self.name} was called without await in an `async def` workflow",
+                f"the `def` activity {self.name} was called directly in an `async def` workflow, which cannot block",
                 hint=f"write `await {self.name}.submit(…)` or `await asyncio.to_thread({self.name}, …)`",
             )
         return cast(T, call.result())  # T is R for a `def` activity

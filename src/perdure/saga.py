@@ -46,9 +46,14 @@ class Saga:
         cancelled: asyncio.CancelledError | None = None
         while self._steps:
             step, args, kwargs = self._steps.pop()
-            call = step.submit(*args, **kwargs)
-            cancelled = await _finish(call) or cancelled
-            failed = asyncio.CancelledError() if call.cancelled() else call.exception()
+            failed: BaseException | None
+            try:
+                call = step.submit(*args, **kwargs)
+            except Exception as refused:  # its arguments do not fit, for example
+                failed = refused
+            else:
+                cancelled = await _finish(call) or cancelled
+                failed = asyncio.CancelledError() if call.cancelled() else call.exception()
             if failed is not None and error is not None:
                 error.add_note(f"undo step {step.name} failed: {type(failed).__name__}: {failed}")
         if cancelled is not None:

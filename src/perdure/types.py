@@ -79,6 +79,19 @@ class HistoryEvent(msgspec.Struct, frozen=True):
         return None if self.data is None else msgspec.json.decode(self.data)
 
 
+def later(us: int, delay_s: float) -> int:
+    """Give the instant that is `delay_s` seconds after `us`, the last one that there is at most."""
+    return us + round(delay_s * 1e6) if delay_s * 1e6 < LATEST_US - us else LATEST_US
+
+
+def storable(text: str) -> bool:
+    """Say whether a name can be kept: it has no NUL and no lone surrogates."""
+    try:
+        return "\x00" not in text and (text.isascii() or bool(text.encode()))
+    except UnicodeEncodeError:
+        return False
+
+
 def instant(us: int) -> datetime:
     """Turn microseconds since 1970 into an aware UTC datetime."""
     return _EPOCH + timedelta(microseconds=us)

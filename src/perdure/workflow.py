@@ -69,7 +69,7 @@ class Workflow(Generic[P, T, R]):
             return self.fn(*args, **kwargs)
         if not self.is_async and not in_greenlet():
             raise NonDeterminismError(
-                f"the `def` workflow {self.name} was called without await in an `async def` workflow",
+                f"the `def` workflow {self.name} was called directly in an `async def` workflow, which cannot block",
                 hint=f"write `await {self.name}.submit(…)`",
             )
         call = run.start_child(self, args, kwargs)
@@ -89,16 +89,19 @@ class Workflow(Generic[P, T, R]):
         *,
         id: str | None = None,
         timeout_s: float | None = None,
-        on_parent_end: OnParentEnd = "cancel",
+        on_parent_end: OnParentEnd | None = None,
     ) -> Workflow[P, T, R]:
         """Give the same workflow with options for one start: its id, its time limit in seconds, and, as a child,
-        whether it is cancelled when its parent ends or goes on alone (`abandon`)."""
+        whether it is cancelled when its parent ends (`cancel`, as without) or goes on alone (`abandon`). Those left
+        out stay as they are."""
         if timeout_s is not None and not timeout_s > 0:
             raise ValueError(f"timeout_s must be more than 0 seconds, not {timeout_s!r}")
-        if on_parent_end not in ("cancel", "abandon"):
+        if on_parent_end not in (None, "cancel", "abandon"):
             raise ValueError(f'on_parent_end is "cancel" or "abandon", not {on_parent_end!r}')
         other = copy.copy(self)
-        other.id, other.timeout_s, other.on_parent_end = id, timeout_s, on_parent_end
+        other.id = self.id if id is None else id
+        other.timeout_s = self.timeout_s if timeout_s is None else timeout_s
+        other.on_parent_end = on_parent_end or self.on_parent_end
         return other
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sqlite3
 import subprocess
@@ -52,6 +53,7 @@ def test_doctor_finds_a_gap_and_work_that_nobody_does(cli):
     assert done.code == 1
     assert [row[1] for row in done.rows if row[0] == "problem"] == ["histories", "statuses", "backlog"]
     assert "something is wrong" in done.err
+    assert "gaps in the history of d, run 1" in done.out
 
 
 def test_doctor_says_that_a_file_is_damaged(cli):
@@ -67,6 +69,16 @@ def test_doctor_says_that_a_file_is_damaged(cli):
     done = cli("doctor")
     assert done.code in (1, 5)
     assert "error: " in done.err
+
+
+def test_a_file_that_was_cut_off_comes_with_a_way_out(cli):
+    cli("run", "shop:double")
+    for name in ("perdure.db-wal", "perdure.db-shm"):
+        (cli.folder / name).unlink(missing_ok=True)
+    os.truncate(cli.database, 8192)
+    done = cli("doctor")
+    assert done.code in (1, 5)
+    assert "restore a backup, or try `sqlite3 perdure.db .recover`" in done.err
 
 
 def test_gc_counts_asks_and_deletes(cli):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 
-from command_line import read_until
+from command_line import PERDURE, read_until
 
 
 def ids(done):
@@ -81,6 +82,31 @@ def test_show_names_the_next_attempt_and_the_failure(cli):
     assert cli("show", "b", "--run", 2).code == cli("show", "nothing").code == 3
 
 
+def test_show_lists_as_open_only_what_may_still_happen(cli):
+    assert cli("run", "shop:patient", "--id", "p", "--timeout", "300ms").code == 124
+    cli.worker()
+    cli("terminate", "p")
+    assert cli.result("p")["pending"] == []
+    assert not [row for row in cli("show", "p").rows if row[0] == "activity"]
+
+
+def test_a_run_that_is_not_there_is_told_from_an_id_that_is_not_there(cli):
+    cli("run", "shop:loop", "-i", "[1]", "--id", "ln")
+    for command in ("show", "history"):
+        done = cli(command, "ln", "--run", 9)
+        assert done.code == 3
+        assert "execution ln has no run 9; the newest is 2" in done.err
+        assert "there is no execution nothing" in cli(command, "nothing", "--run", 9).err
+
+
+def test_a_closed_stdout_ends_the_command_quietly(cli):
+    cli("run", "shop:double", "--id", "d")
+    done = subprocess.run(
+        ["sh", "-c", f"{PERDURE} list >&-"], cwd=cli.folder, env=cli.environment, stderr=subprocess.PIPE, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_history_in_a_pipe_and_as_json(cli):
     cli("run", "shop:double", "-i", "[4]", "--id", "d")
     rows = cli("history", "d").rows
@@ -141,3 +167,4 @@ def test_the_database_may_come_from_the_environment(cli):
     cli("run", "shop:double", "--db", "other.db", "--id", "d")
     assert ids(cli("list", PERDURE_DB="other.db")) == ["d"]
     assert ids(cli("list", "--db", "sqlite:other.db", PERDURE_DB="wrong.db")) == ["d"]
+    assert "the name of the database is empty" in cli("list", "--db", "").err

@@ -7,6 +7,8 @@ import json
 import pytest
 from command_line import read_until
 
+ORDER = json.dumps({"order": {"id": "o", "items": ["tea", "mug"]}})
+
 
 @pytest.fixture
 def token(cli):
@@ -30,9 +32,20 @@ def test_start_checks_what_it_can(cli):
     cli("run", "shop:double", "-i", "[1]", "--id", "d")
     assert cli("start", "shop:double", "-i", '["x"]').code == 2
     assert cli("start", "double", "-i", "[1]").code == 2
-    assert cli("start", "double", "-i", '{"n": 2}', "--id", "d").code == 4
+    other = cli("start", "double", "-i", '{"n": 2}', "--id", "d")
+    assert other.code == 4
+    assert "or --on-conflict replace once" in other.err
     assert cli("start", "shop:double", "-i", '{"n": 1}', "--id", "d").out == "d\n"
     assert cli("start", "double", "--time-limit", "x").code == 2
+
+
+def test_start_says_that_what_it_joined_has_ended(cli):
+    cli("run", "shop:broken", "--id", "b")
+    again = cli("start", "broken", "-i", '{"wish": "none"}', "--id", "b")
+    assert (again.code, again.out, again.err) == (0, "b\n", "b exists already: failed\n")
+    new = cli("start", "broken", "-i", '{"wish": "none"}', "--id", "b", "--on-conflict", "replace")
+    assert (new.code, new.err) == (0, "")
+    assert cli("start", "broken", "-i", '{"wish": "none"}', "--id", "b").err == ""  # joined, and open
 
 
 def test_a_started_execution_waits_for_a_worker(cli):
@@ -67,6 +80,18 @@ def test_cancel_and_terminate(cli, waiting_order):
     shown = cli.result("o-1")
     assert (shown["info"]["status"], shown["reason"]) == ("cancelled", "changed my mind")
     assert cli.result("o-2")["info"]["status"] == "terminated"
+
+
+def test_cancel_of_a_blocked_execution_says_that_it_waits(cli, waiting_order):
+    waiting_order("o")
+    source = (cli.folder / "shop.py").read_text()
+    (cli.folder / "shop.py").write_text(source.replace("    await charge(order)\n    state", "    state"))
+    cli("signal", "o", "approved", "true")  # wakes it: its history is replayed
+    assert cli("run", "shop.py:fulfil", "-i", ORDER, "--id", "o").code == 1
+    assert cli("show", "o", "--json").json["info"]["status"] == "blocked"
+    done = cli("cancel", "o")
+    assert done.code == 0
+    assert done.err.startswith("o is blocked: the cancel waits until code that fits its history is running; ")
 
 
 def test_retry_takes_a_failed_execution_up_again(cli):

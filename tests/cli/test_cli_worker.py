@@ -93,3 +93,9 @@ def test_wrong_use(cli):
     assert cli("worker", "shop.py", "--synchronous", "sometimes").code == 2
     assert cli("worker", "shop.py", "--grace", "long").code == 2
     assert cli("worker").code == 2
+
+
+def test_one_workflow_of_a_file_is_no_worker(cli):
+    done = cli("worker", "shop.py:double")
+    assert done.code == 2
+    assert "worker runs all workflows of a file: perdure worker shop.py" in done.err

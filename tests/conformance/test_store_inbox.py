@@ -21,7 +21,8 @@ def test_created_executions_are_pending_with_their_first_events(runner, open_sto
         Event(2, Kind.STARTED, START_US, None, "order", "7"),
     ]
     open_store().create([created("one"), (row("two", Status.PENDING, deadline_at=START_US + 9), events)])
-    assert [r.id for r in runner.pending()] == ["one", "two"]
+    assert [r.id for r in runner.pending(100)] == ["one", "two"]
+    assert [r.id for r in runner.pending(1)] == ["one"]
     two = runner.find("two")
     assert two is not None
     assert two.deadline_at == START_US + 9
@@ -42,16 +43,16 @@ def test_a_taken_id_refuses_all_of_them(open_store):
     store.create([created("taken")])
     with pytest.raises(ExecutionExists):
         store.create([created("fresh"), created("taken"), created("never")])
-    assert [r.id for r in store.pending()] == ["taken"]
+    assert [r.id for r in store.pending(100)] == ["taken"]
     store.create([created("fresh")])
-    assert [r.id for r in store.pending()] == ["taken", "fresh"]
+    assert [r.id for r in store.pending(100)] == ["taken", "fresh"]
 
 
 def test_an_id_twice_in_one_call_refuses_both(open_store):
     store = open_store()
     with pytest.raises(ExecutionExists):
         store.create([created("one"), created("one")])
-    assert store.pending() == []
+    assert store.pending(100) == []
 
 
 def test_another_run_of_the_same_id_is_welcome(open_store):
@@ -69,7 +70,7 @@ def test_creating_needs_no_runner_and_stops_none(runner, open_store):
     one = add(runner, row("one"))
     open_store().create([created("two")])
     end(runner, one)  # still the runner
-    assert [r.id for r in runner.pending()] == ["two"]
+    assert [r.id for r in runner.pending(100)] == ["two"]
 
 
 # --- the inbox ------------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def test_unfinished_gives_what_a_new_runner_looks_at_oldest_first(runner):
     add(runner, *[row(status.value, status) for status in [*CLOSED, *OPEN]])
     add(runner, row("last", Status.PENDING))
     assert [r.id for r in runner.unfinished()] == ["pending", "running", "blocked", "last"]
-    assert [r.id for r in runner.pending()] == ["pending", "last"]
+    assert [r.id for r in runner.pending(100)] == ["pending", "last"]
 
 
 # --- histories ------------------------------------------------------------------------------------------------------

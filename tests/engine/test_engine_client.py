@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import pytest
@@ -17,6 +18,7 @@ from perdure.errors import (
     PerdureError,
     StoreError,
 )
+from perdure.store.sqlite import Doorbell
 
 go = Signal("go", str)
 
@@ -256,3 +258,31 @@ async def test_closing_wakes_who_waits_for_a_result(database):
         await asyncio.sleep(0)
     with pytest.raises(EngineClosed):
         await waiter
+
+
+async def test_whatever_goes_wrong_in_the_file_nobody_is_left_waiting(database, monkeypatch):
+    async with Engine(database, workflows=[waits]) as engine:
+        execution = await engine.start(waits, id="x")
+    async with Client(database) as client:
+        monkeypatch.setattr(client.store, "get", _breaks)
+        monkeypatch.setattr(client.store, "create", _breaks)
+        for asked in client.execution("x").signal(go, "on"), client.start(waits, id="y"):
+            with pytest.raises(MemoryError):
+                await asyncio.wait_for(asked, 10)
+    assert execution.id == "x"
+
+
+async def test_a_listener_that_comes_within_a_tick_of_the_clock_is_heard(database):
+    other, ringing, listening = Doorbell(database), Doorbell(database), Doorbell(database)
+    other.listen("runner")
+    assert ringing.ring("client") == 0
+    seen = ringing.folder.stat().st_mtime_ns
+    listening.listen("client")
+    os.utime(ringing.folder, ns=(seen, seen))  # as where the file system's clock is coarse
+    assert ringing.ring("client") == 1
+    for bell in other, ringing, listening:
+        bell.close()
+
+
+def _breaks(*args):
+    raise MemoryError

@@ -10,7 +10,9 @@ import apsw
 import pytest
 
 from perdure import Engine, Retry, Signal, activity, current_attempt, state, workflow
-from perdure.errors import ExecutionNotFound, StoreBusy, StoreError, StoreFull
+from perdure.errors import ExecutionExists, ExecutionNotFound, InvalidValue, StoreBusy, StoreError, StoreFull
+from perdure.events import Event, Kind
+from perdure.store import ExecutionRow
 from perdure.store.sqlite import SqliteStore
 
 approved = Signal("approved", str)
@@ -331,3 +333,74 @@ async def test_a_parent_whose_end_could_not_be_written_still_hears_of_its_child(
         failing = False
         await insistently(lambda: engine.execution("child").signal(approved, "yes"))
         assert await mother.result(timeout_s=10) == "yes"
+
+
+@workflow
+async def short(n: int) -> int:
+    await asyncio.sleep(0.001)
+    return n
+
+
+async def test_an_id_that_another_process_takes_between_our_look_and_our_commit_is_joined(database, monkeypatch):
+    commit, other = SqliteStore.commit, SqliteStore(database)
+
+    def slow(self, batch):
+        for row in batch.executions:
+            if row.id == "taken" and other.find("taken") is None:
+                event = Event(1, Kind.STARTED, row.created_at, None, "short", '{"n":1}')
+                other.create([(ExecutionRow("taken", "short", row.created_at), [event])])
+        commit(self, batch)
+
+    monkeypatch.setattr(SqliteStore, "commit", slow)
+    async with Engine(database, workflows=[short]) as engine:
+        started = await asyncio.gather(*(engine.start(short, n, id=id) for n, id in ((0, "a"), (1, "taken"), (2, "b"))))
+        assert await asyncio.gather(*(execution.result(timeout_s=20) for execution in started)) == [0, 1, 2]
+        with pytest.raises(ExecutionExists):
+            await engine.start(short, 7, id="taken")
+    other.close()
+
+
+async def test_an_execution_that_breaks_the_commit_is_set_aside_and_nobody_else_is_told(database, monkeypatch, until):
+    commit = SqliteStore.commit
+
+    def breaking(self, batch):
+        if any(row.id == "bad" and event.kind is Kind.SIGNAL_RECEIVED for row, event in batch.events):
+            raise OverflowError("injected: secret")
+        commit(self, batch)
+
+    @workflow
+    async def told() -> str:
+        return await approved.receive()
+
+    monkeypatch.setattr(SqliteStore, "commit", breaking)
+    async with Engine(database, workflows=[short, told]) as engine:
+        bad, good = await engine.start(told, id="bad"), await engine.start(told, id="good")
+        results = await asyncio.gather(
+            good.signal(approved, "yes"),
+            bad.signal(approved, "yes"),
+            engine.start(short, 1, id="other"),
+            return_exceptions=True,
+        )
+        assert [type(result) for result in results] == [type(None), OverflowError, type(good)]
+        assert await good.result(timeout_s=20) == "yes"
+        assert await engine.execution("other").result(timeout_s=20) == 1
+        await until(lambda: engine.store.find("bad").problem)
+        assert "OverflowError" in engine.store.find("bad").problem
+        assert (await engine.start(short, 2)).id
+
+
+async def test_names_that_no_file_can_hold_and_limits_beyond_all_time_stop_nobody(database):
+    @workflow
+    async def keeps() -> None:
+        state[chr(0xDC80)] = 1
+
+    async with Engine(database, workflows=[short, keeps]) as engine:
+        for id in "\ud800", "a\x00b":
+            with pytest.raises(InvalidValue):
+                await engine.start(short, 1, id=id)
+        with pytest.raises(InvalidValue):
+            await (await engine.start(short, 1)).signal("\ud800", 1)
+        for limit in 1e13, float("inf"):
+            assert await (await engine.start(short, 1, timeout_s=limit)).result(timeout_s=20) == 1
+        with pytest.raises(InvalidValue, match="a name in keeps"):
+            await (await engine.start(keeps)).result(timeout_s=20)

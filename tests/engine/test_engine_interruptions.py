@@ -115,3 +115,36 @@ async def test_what_the_failure_of_an_interrupted_activity_cancels_does_not_come
     assert spawn(script, database, "die").wait() == 9
     output, errors = spawn(script, database, "live").communicate()
     assert output == "cleaned\n", errors
+
+
+async def test_an_activity_that_may_not_be_interrupted_runs_once_after_a_retry_too(database, spawn):
+    script = """
+        import asyncio, os, sys
+        from perdure import Engine, Retry, activity, workflow
+        from perdure.errors import AttemptInterrupted
+
+        @activity(retry=Retry(attempts=1, interruptions=0))
+        async def once() -> None:
+            print("ran", flush=True)
+            if sys.argv[2] == "fails":
+                raise ValueError
+            os._exit(9)
+
+        @workflow
+        async def job() -> None:
+            await once()
+
+        async def main():
+            async with Engine(sys.argv[1], workflows=[job]) as engine:
+                execution = await engine.start(job, id="x")
+                if sys.argv[2] == "dies":
+                    await execution.retry()
+                try:
+                    await execution.result()
+                except (ValueError, AttemptInterrupted) as error:
+                    print(type(error).__name__, flush=True)
+
+        asyncio.run(main())
+    """
+    said = [spawn(script, database, how).communicate()[0].split() for how in ("fails", "dies", "looks")]
+    assert said == [["ran", "ValueError"], ["ran"], ["AttemptInterrupted"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+import apsw
 import pytest
 
 from perdure import Client, Engine, Signal, Status, activity, workflow
@@ -207,3 +208,18 @@ async def test_a_client_may_start_and_signal_while_it_cleans_up(database):
             assert await client.execution("w").result() == "end"
             heard = [event.value() async for event in client.execution("w").history() if event.name == "other"]
             assert heard == list(range(100))
+
+
+async def test_it_ends_also_where_the_file_cannot_give_pages_back(database):
+    made = apsw.Connection(str(database))  # before we could ask for incremental vacuum
+    made.pragma("journal_mode", "wal")
+    made.close()
+    async with Engine(database, workflows=[large]) as engine:
+        for _ in range(20):
+            await (await engine.start(large)).result()
+        assert await asyncio.wait_for(engine.gc(keep=1), 20) == 19
+
+
+@workflow
+async def large() -> str:
+    return "x" * 10_000

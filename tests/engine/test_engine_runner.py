@@ -10,7 +10,10 @@ import time
 import pytest
 
 from perdure import Client, Engine, Signal, activity, workflow
-from perdure.errors import StaleRunner
+from perdure.errors import StaleRunner, StoreError
+from perdure.events import Event, Kind
+from perdure.store import ExecutionRow
+from perdure.store.sqlite import SqliteStore
 
 go = Signal("go", str)
 
@@ -185,3 +188,64 @@ async def test_a_client_reads_while_the_runner_lives_and_after_it(database):
             assert (await client.describe("x")).status == "waiting"
     async with Client(database) as client:
         assert (await client.describe("x")).status == "waiting"
+
+
+async def test_executions_that_answer_each_other_without_end_stop_nobody(database, monkeypatch):
+    monkeypatch.setattr("perdure.engine.runner.BATCH_TOLD", 50)
+    ball = Signal("ball", int)
+
+    @workflow
+    async def player(other: str, serves: bool) -> None:
+        if serves:
+            ball.send(other, 1)
+        while True:
+            ball.send(other, await ball.receive() + 1)
+
+    async with Engine(database, workflows=[player, naps]) as engine:
+        await engine.start(player, "b", False, id="a")
+        await asyncio.wait_for(engine.start(player, "a", True, id="b"), 10)
+        assert await (await engine.start(naps, 0.01)).result(timeout_s=10) == "woke"
+        values = []
+        for id in "a", "b":
+            await engine.execution(id).terminate()
+            events = [event async for event in engine.execution(id).history()]
+            values += [event.value() for event in events if event.kind == "signal_received"]
+        assert max(values) > 100
+        assert sorted(values) == list(range(1, len(values) + 1))  # each ball arrived once
+
+
+async def test_a_pending_execution_stands_in_the_queue_once_however_often_the_runner_is_rung(database, monkeypatch):
+    monkeypatch.setattr("perdure.engine.runner.BATCH_INPUTS", 5)
+    monkeypatch.setattr("perdure.engine.arrivals.PENDING_ROWS", 20)
+    store = SqliteStore(database)
+    for n in range(100):
+        event = Event(1, Kind.STARTED, 1, None, "naps", '{"seconds":0}')
+        store.create([(ExecutionRow(f"id{n}", "naps", 1), [event])])
+    store.close()
+    async with Engine(database, workflows=[naps]) as engine:
+        longest = 0
+        while engine.store.pending(1):
+            engine._runner.rung()
+            longest = max(longest, len(engine._runner.inputs))
+            await asyncio.sleep(0)
+        for n in range(100):
+            assert await engine.execution(f"id{n}").result(timeout_s=20) == "woke"
+    assert longest <= 100
+
+
+async def test_a_takeover_that_fails_half_way_is_tried_again(database, monkeypatch, until):
+    unfinished, tried = SqliteStore.unfinished, []
+
+    def failing(self):
+        tried.append(1)
+        if len(tried) == 1:
+            raise StoreError("injected")
+        return unfinished(self)
+
+    async with Engine(database, workflows=[naps]) as first:
+        await first.start(naps, 0.1, id="x")
+        async with Engine(database, workflows=[naps]) as second:
+            monkeypatch.setattr(SqliteStore, "unfinished", failing)
+            await first.__aexit__(None, None, None)
+            await until(lambda: len(tried) == 2 and second.leading)
+            assert await second.execution("x").result(timeout_s=20) == "woke"

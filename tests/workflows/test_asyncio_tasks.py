@@ -237,3 +237,15 @@ async def test_an_async_generator_that_is_left_early_is_closed_in_the_workflow_a
     assert outcome.result == [0, 2, 4]
     last = [(event.kind.name, event.data) for event in outcome.histories["it"][-3:]]
     assert last == [("ACTIVITY_SCHEDULED", '{"n":1000}'), ("ACTIVITY_COMPLETED", "2000"), ("COMPLETED", "[0,2,4]")]
+
+
+async def test_a_callback_that_fails_is_logged_and_passed_over_as_in_asyncio(play, caplog):
+    @workflow
+    async def job() -> int:
+        task = asyncio.create_task(later(1, "done"))
+        task.add_done_callback(lambda ended: 1 // 0)
+        await task
+        return await double(2)
+
+    assert (await play(job)).result == 4
+    assert "a callback failed" in caplog.text

@@ -235,3 +235,31 @@ async def test_a_start_by_name_of_an_unknown_workflow_waits_for_its_code(world):
         await engine.execution("child").signal(number, 0)
         await world.jump(engine)
         assert await engine.execution("it", fits).result() == [2, "slept", [1, 2], "child"]
+
+
+async def test_signals_from_another_process_keep_their_order_when_the_first_one_blocks(world):
+    def collecting(careless: bool):
+        @workflow(name="job")
+        async def job() -> list[int]:
+            found = []
+            while len(found) < 3:
+                found.append(await number.receive())
+                if careless:
+                    await asyncio.to_thread(print)
+            return found
+
+        return job
+
+    careless, careful = collecting(True), collecting(False)
+    async with world.engine(careless) as engine:
+        await engine.start(careless, id="it")
+        await world.quiet(engine)
+    async with Client(world.database) as client:
+        for n in 1, 2, 3:
+            await client.execution("it").signal(number, n)
+    for _ in range(2):
+        async with world.engine(careless) as engine:
+            await world.quiet(engine)
+            assert (await engine.execution("it").info()).status is Status.BLOCKED
+    async with world.engine(careful) as engine:
+        assert await engine.execution("it", careful).result() == [1, 2, 3]

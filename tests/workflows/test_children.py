@@ -182,3 +182,9 @@ async def test_a_child_that_the_engine_was_not_given_is_found_through_its_parent
 
     async with world.engine(parent) as engine:
         assert await (await engine.start(parent)).result() == 0
+
+
+def test_options_that_are_left_out_stay_as_they_are():
+    changed = leaf.options(id="a", on_parent_end="abandon").options(timeout_s=3)
+    assert (changed.id, changed.timeout_s, changed.on_parent_end) == ("a", 3, "abandon")
+    assert (leaf.id, leaf.timeout_s, leaf.on_parent_end) == (None, None, "cancel")

@@ -286,3 +286,21 @@ async def test_a_cancelled_child_is_reopened_with_the_parent_that_failed_of_it(w
         await world.quiet(engine)
         await engine.execution("child").signal(number, 9)
         assert await execution.result() == 9
+
+
+async def test_a_retry_where_the_code_is_not_known_keeps_the_timers_for_the_engine_that_knows_it(world, shop, ask):
+    @workflow
+    async def job() -> list[str]:
+        slept = asyncio.create_task(asyncio.sleep(90, "slept"))
+        return [await ask("broken"), await slept]
+
+    async with world.engine(job) as engine:
+        await _fails(await engine.start(job, id="it"))
+    shop.broken = False
+    async with world.engine(waits) as engine:
+        await engine.execution("it").retry()
+        await world.quiet(engine)
+        assert (await engine.execution("it").info()).status is Status.BLOCKED
+    async with world.engine(job) as engine:
+        await world.jump(engine)
+        assert await engine.execution("it", job).result() == ["broken!", "slept"]

@@ -208,3 +208,17 @@ async def test_undoing_goes_on_where_a_killed_process_left_it(world):
         with pytest.raises(ExecutionCancelled):
             await engine.execution("it").result()
     assert calls == ["c", "b", "b", "a"]
+
+
+async def test_a_step_that_cannot_even_be_submitted_does_not_stop_the_ones_before_it(play):
+    @workflow
+    async def trip() -> None:
+        async with Saga() as saga:
+            saga.add(undo, await book("hotel"))
+            saga.add(undo)
+            await book("broken")
+
+    outcome = await play(trip)
+    assert outcome.error == "Broken: no room"
+    undone = [event.data for event in outcome.histories["it"] if event.name == "undo"]
+    assert undone == ['{"what":"booked hotel"}']

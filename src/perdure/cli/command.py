@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, ParamSpec
@@ -15,7 +16,7 @@ import typer
 from perdure.cli.exits import ExitCode, code_for
 from perdure.cli.output import complain, complain_about
 from perdure.codec.payload import DecodeError
-from perdure.errors import InternalError, PerdureError
+from perdure.errors import ExecutionExists, InternalError, PerdureError
 
 P = ParamSpec("P")
 KEYS = "PERDURE_KEYS"
@@ -33,7 +34,8 @@ def command(fn: Callable[P, Any]) -> Callable[P, None]:
 
 def _call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
     result = asyncio.run(fn(*args, **kwargs)) if inspect.iscoroutinefunction(fn) else fn(*args, **kwargs)
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     return result or ExitCode.OK
 
 
@@ -45,6 +47,8 @@ def _exit_code(call: Callable[[], int]) -> int:
     except PerdureError as error:
         if isinstance(error, DecodeError) and KEYS not in os.environ:
             error.hint = f"if the payloads are encrypted, set {KEYS} to `id:base64`"
+        if isinstance(error, ExecutionExists):  # its hint names the argument; here it is an option
+            error.hint = re.sub(r'on_conflict="(\w+)"', r"--on-conflict \1", error.hint)
         complain_about(error)
         return code_for(error)
     except (KeyboardInterrupt, typer.Abort):

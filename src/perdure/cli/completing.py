@@ -28,9 +28,10 @@ async def complete(
 ) -> None:
     """Complete an activity that was left open with `finish_later()`."""
     parsed = read_json(value, "the value")
+    out = Output(json)
     async with options.open_client(db) as client:
         await client.complete(_read(token), parsed)
-    Output(json).done("completion taken", {"requested": "complete"})
+    out.done("completion taken", {"requested": "complete"})
 
 
 @command
@@ -45,9 +46,10 @@ async def fail(
 ) -> None:
     """Fail an activity that was left open with `finish_later()`. The workflow gets the error."""
     error = _error(type_name, message)
+    out = Output(json)
     async with options.open_client(db) as client:
         await client.fail(_read(token), error)
-    Output(json).done("failure taken", {"requested": "fail"})
+    out.done("failure taken", {"requested": "fail"})
 
 
 def _read(token: str) -> str:

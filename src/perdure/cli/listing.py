@@ -14,15 +14,22 @@ from perdure.cli import options
 from perdure.cli.command import command
 from perdure.cli.exits import UsageError
 from perdure.cli.moments import brief, iso, moment, relative
-from perdure.cli.output import STYLES, Output, note, styled
+from perdure.cli.output import STYLES, Output, clean, note, styled
 from perdure.client import Client
 from perdure.store import Filter
 from perdure.types import ExecutionInfo, Status
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 LOOK_EVERY_S = 0.25
+GAP = 2
+ERROR = "error or problem"
+ERROR_WIDEST = 60
+ERROR_NARROWEST = 8
+GIVE_WAY = ("events", "took", ERROR, "created", "workflow")
+"""What is left out on a narrow terminal, in this order, once the error is as short as it may be."""
 
 
 @command
@@ -79,7 +86,7 @@ async def _cursor(client: Client, text: str) -> tuple[str, int]:
 
 def _write(found: Sequence[ExecutionInfo], out: Output, limit: int) -> None:
     if out.terminal:
-        out.print(table(found, datetime.now(UTC)) if found else styled("no executions", "dim"))
+        out.console.print(_shown(found, out), crop=False)
         if len(found) == limit:
             note(f"more: --after {found[-1].id}" + (f"#{found[-1].run}" if found[-1].run > 1 else ""))
         return
@@ -97,26 +104,58 @@ def plain(info: ExecutionInfo) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def table(found: Sequence[ExecutionInfo], now: datetime) -> Table:
+def _shown(found: Sequence[ExecutionInfo], out: Output) -> Table | Text:
+    return table(found, datetime.now(UTC), out.console.width) if found else styled("no executions", "dim")
+
+
+def table(found: Sequence[ExecutionInfo], now: datetime, width: int) -> Table:
+    """Lay the list out for a terminal. Ids are there to be copied: they are never shortened or folded."""
     from rich.table import Table
 
-    grid = Table(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
-    for name in ("id", "workflow", "status", "created", "took", "events"):
-        grid.add_column(
-            name, no_wrap=name != "id", overflow="fold", justify="right" if name in ("took", "events") else "left"
-        )
-    grid.add_column("error or problem", overflow="ellipsis", no_wrap=True, max_width=60)
-    for info in found:
-        grid.add_row(
-            styled(info.id if info.run == 1 else f"{info.id}#{info.run}", "bold"),
-            styled(info.workflow),
-            styled(info.status, STYLES[info.status]),
-            styled(relative(info.created_at, now)),
-            styled(brief((info.ended_at or now) - info.created_at)),
-            styled(f"{info.events:,}"),
-            styled((info.error or info.problem or "").partition("\n")[0], "red"),
-        )
+    rows = [_cells(info, now) for info in found]
+    widths = _widths(rows, width)
+    grid = Table(
+        box=None, pad_edge=False, header_style="bold dim", padding=(0, GAP, 0, 0), width=_total(widths)
+    )  # fmt: skip
+    for name, columns in widths.items():
+        right = name in ("took", "events")
+        grid.add_column(name, width=columns, no_wrap=True, overflow="ellipsis", justify="right" if right else "left")
+    for row in rows:
+        grid.add_row(*(row[name] for name in widths))
     return grid
+
+
+def _cells(info: ExecutionInfo, now: datetime) -> dict[str, Text]:
+    cells = {
+        "id": (info.id if info.run == 1 else f"{info.id}#{info.run}", "bold"),
+        "workflow": (info.workflow, ""),
+        "status": (info.status, STYLES[info.status]),
+        "created": (relative(info.created_at, now), ""),
+        "took": (brief((info.ended_at or now) - info.created_at), ""),
+        "events": (f"{info.events:,}", ""),
+        ERROR: ((info.error or info.problem or "").partition("\n")[0], "red"),
+    }
+    return {name: styled(clean(text), style) for name, (text, style) in cells.items()}
+
+
+def _widths(rows: Sequence[dict[str, Text]], width: int) -> dict[str, int]:
+    """Give the columns that there is room for: the error gives way first, then what matters least."""
+    widths = {name: max(len(name), *(row[name].cell_len for row in rows)) for name in rows[0]}
+    widths[ERROR] = min(widths[ERROR], ERROR_WIDEST)
+    for name in GIVE_WAY:
+        excess = _total(widths) - width
+        if excess > 0 and ERROR in widths:
+            excess -= min(excess, widths[ERROR] - min(widths[ERROR], ERROR_NARROWEST))
+        if excess <= 0:
+            break
+        del widths[name]
+    if ERROR in widths:
+        widths[ERROR] -= max(_total(widths) - width, 0)
+    return widths
+
+
+def _total(widths: dict[str, int]) -> int:
+    return sum(widths.values()) + GAP * (len(widths) - 1)
 
 
 async def _watch(client: Client, chosen: Filter, out: Output) -> None:
@@ -127,5 +166,5 @@ async def _watch(client: Client, chosen: Filter, out: Output) -> None:
     with Live(console=out.console, auto_refresh=False, screen=False) as live:
         while True:
             found = await client.list(chosen)
-            live.update(table(found, datetime.now(UTC)) if found else styled("no executions", "dim"), refresh=True)
+            live.update(_shown(found, out), refresh=True)
             await asyncio.sleep(LOOK_EVERY_S if any(not info.status.closed for info in found) else 4 * LOOK_EVERY_S)

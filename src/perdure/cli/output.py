@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import typer
 
 from perdure.errors import PerdureError
 from perdure.types import Status
@@ -67,6 +68,8 @@ class Output:
     """One command's stdout. `terminal` says that a person reads it."""
 
     def __init__(self, json: bool = False) -> None:
+        if sys.stdout is None:  # closed by whoever started this: nobody takes the answer
+            raise typer.Exit(1)
         self.json = json
         self.terminal = sys.stdout.isatty() and not json
 

@@ -29,9 +29,10 @@ async def signal(
 ) -> None:
     """Send a signal to an execution. It waits there until it is received."""
     parsed = read_json(value, "the value")
+    out = Output(json)
     async with options.open_client(db) as client:
         await client.execution(id).signal(name, parsed)
-        await _taken(client, id, f"signal {name}", Output(json))
+        await _taken(client, id, f"signal {name}", out)
 
 
 @command
@@ -39,9 +40,13 @@ async def cancel(
     id: options.Id, reason: options.Reason = None, db: options.Db = options.DEFAULT, json: options.Json = False
 ) -> None:
     """Ask an execution to stop. Its code gets `CancelledError` and may clean up."""
+    out = Output(json)
     async with options.open_client(db) as client:
         await client.execution(id).cancel(reason)
-        await _taken(client, id, "cancel", Output(json))
+        await _taken(client, id, "cancel", out)
+        if (await client.describe(id)).status is Status.BLOCKED:
+            waits = "the cancel waits until code that fits its history is running"
+            note(f"{id} is blocked: {waits}; `perdure terminate {id}` ends it now")
 
 
 @command
@@ -49,9 +54,10 @@ async def terminate(
     id: options.Id, reason: options.Reason = None, db: options.Db = options.DEFAULT, json: options.Json = False
 ) -> None:
     """End an execution at once, without its cleanup. Its children are cancelled."""
+    out = Output(json)
     async with options.open_client(db) as client:
         await client.execution(id).terminate(reason)
-        await _taken(client, id, "terminate", Output(json))
+        await _taken(client, id, "terminate", out)
 
 
 @command
@@ -59,30 +65,33 @@ async def pause(
     id: options.Id, reason: options.Reason = None, db: options.Db = options.DEFAULT, json: options.Json = False
 ) -> None:
     """Hold an execution: running activities end, nothing new starts."""
+    out = Output(json)
     async with options.open_client(db) as client:
         info = await client.describe(id)
         if info.status is Status.BLOCKED:
             hint = "it does not run while it is blocked; `perdure show` says why"
             raise Conflict(f"execution {id} is blocked: {info.problem}", hint=hint)
         await client.execution(id).pause(reason)
-        await _taken(client, id, "pause", Output(json))
+        await _taken(client, id, "pause", out)
 
 
 @command
 async def resume(id: options.Id, db: options.Db = options.DEFAULT, json: options.Json = False) -> None:
     """Let a paused execution go on."""
+    out = Output(json)
     async with options.open_client(db) as client:
         await client.execution(id).resume()
-        await _taken(client, id, "resume", Output(json))
+        await _taken(client, id, "resume", out)
 
 
 @command
 async def retry(id: options.Id, db: options.Db = options.DEFAULT, json: options.Json = False) -> None:
     """Open a failed execution again just before what made it fail, and try that anew."""
+    out = Output(json)
     async with options.open_client(db) as client:
         _must_be_failed(await client.describe(id))
         await client.execution(id).retry()
-        await _taken(client, id, "retry", Output(json))
+        await _taken(client, id, "retry", out)
 
 
 def _must_be_failed(info: ExecutionInfo) -> None:

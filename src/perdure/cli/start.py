@@ -40,15 +40,27 @@ def start(
     if ":" in workflow or workflow.endswith(".py"):
         _, found = loading.load_workflow(workflow)
         args, kwargs = arguments.bind(found, input)
-        asyncio.run(_start(db, Output(json), lambda client: client.start(found, *args, **kwargs, **given)))
+        asyncio.run(
+            _start(
+                db,
+                Output(json),
+                found.id if id is None else id,
+                lambda client: client.start(found, *args, **kwargs, **given),
+            )
+        )
     else:
         named = arguments.named(input)
-        asyncio.run(_start(db, Output(json), lambda client: client.start_by_name(workflow, named, **given)))
+        asyncio.run(_start(db, Output(json), id, lambda client: client.start_by_name(workflow, named, **given)))
 
 
-async def _start(db: str, out: Output, begin: Callable[[Client], Coroutine[Any, Any, Execution[Any]]]) -> None:
+async def _start(
+    db: str, out: Output, id: str | None, begin: Callable[[Client], Coroutine[Any, Any, Execution[Any]]]
+) -> None:
     async with options.open_client(db) as client:
+        before = None if id is None else client.store.find(id)
         execution = await begin(client)
+        if before is not None and before.status.closed and (await execution.info()).run == before.run:
+            note(f"{execution.id} exists already: {before.status}")
         if out.json:
             out.object(await execution.info())
         else:

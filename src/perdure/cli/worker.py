@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 from collections import Counter
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -65,7 +66,7 @@ def worker(
     mode: Synchronous = "normal" if synchronous == "normal" else "full"
     console = error_console() if sys.stderr.isatty() else None
     logs.configure(logging.DEBUG if verbose else logging.INFO, console)
-    loaded = [loading.load_workflows(target) for target in modules]
+    loaded = [_load(target) for target in modules]
     try:
         engine = Engine(
             db, loaded, codec=options.codec(), synchronous=mode, strict=strict, grace_s=seconds(grace),
@@ -78,6 +79,14 @@ def worker(
     asyncio.run(_work(engine, console, grace))
     leave_if_stuck(ExitCode.OK)
     return ExitCode.OK
+
+
+def _load(target: str) -> ModuleType:
+    file, _, name = target.rpartition(":")
+    if file and name.isidentifier():
+        hint = f"worker runs all workflows of a file: perdure worker {file}"
+        raise UsageError(f"{target!r} is neither a file nor a module", hint=hint)
+    return loading.load_workflows(target)
 
 
 async def _work(engine: Engine, console: Console | None, grace: str) -> None:

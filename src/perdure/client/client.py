@@ -24,7 +24,7 @@ from perdure.store.sqlite import Doorbell, SqliteStore
 from perdure.store.sqlite.connection import Synchronous
 from perdure.store.sqlite.store import wall_clock_us
 from perdure.store.target import database_path
-from perdure.types import Conflict, ExecutionInfo, HistoryEvent, Status
+from perdure.types import Conflict, ExecutionInfo, HistoryEvent, Status, later, storable
 from perdure.workflow import Workflow
 
 R = TypeVar("R")
@@ -132,7 +132,10 @@ class Client:
         arguments that do not fit, `ExecutionExists`.
         """
         if not isinstance(workflow, Workflow):
-            raise TypeError(f"start takes a function decorated with @workflow, not {workflow!r}")
+            raise TypeError(
+                f"start takes a function decorated with @workflow and then its arguments, not {workflow!r}; "
+                "for a workflow whose code is elsewhere there is start_by_name"
+            )
         data = workflow.arguments.check(args, kwargs)
         timeout = timeout_s if timeout_s is not None else workflow.timeout_s
         chosen = workflow.id if id is None else id
@@ -166,10 +169,10 @@ class Client:
         self.payloads.check_size(data)
         if timeout_s is not None and not timeout_s > 0:
             raise ValueError(f"timeout_s must be more than 0 seconds, not {timeout_s!r}")
-        if id is not None and (not isinstance(id, str) or not 0 < len(id) <= 500 or "\x00" in id):  # type: ignore[redundant-expr]
+        if id is not None and (not isinstance(id, str) or not 0 < len(id) <= 500 or not storable(id)):  # type: ignore[redundant-expr]
             raise InvalidValue(f"an execution id is a string of 1 to 500 characters, not {id!r}")
         gateway = self._opened(self._gateway)
-        timeout_us = None if timeout_s is None else round(timeout_s * 1e6)
+        timeout_us = None if timeout_s is None else later(0, timeout_s)
 
         def alike(row: ExecutionRow, recorded: str) -> bool:
             return row.workflow == name and same(recorded, data)
@@ -190,7 +193,7 @@ class Client:
         """Describe one execution, by default its newest run. Raises `ExecutionNotFound`."""
         info = self.store.describe(id, run)
         if info is None:
-            raise _not_found(id)
+            raise _not_found(id, run, self.store.find(id))
         return info
 
     async def counts(self) -> dict[Status, int]:
@@ -251,9 +254,11 @@ class Client:
                 progress(deleted)
             if not deleted:
                 break
-        while await asyncio.to_thread(self.store.vacuum, 500) and total:
+        free, left = -1, await asyncio.to_thread(self.store.vacuum, 500)
+        while total and left and left != free:  # a file that another tool made may keep its pages
             if progress is not None:
                 progress(0)
+            free, left = left, await asyncio.to_thread(self.store.vacuum, 500)
         return total
 
     # --- for handles ------------------------------------------------------------------------------------------------
@@ -274,6 +279,8 @@ class Client:
         return False
 
     async def _signal(self, id: str, name: str, data: str) -> None:
+        if not storable(name):
+            raise InvalidValue(f"a signal's name cannot be {name!r}")
         self.payloads.check_size(data)
         await self._request(id, "signal", name, data)
 
@@ -284,7 +291,7 @@ class Client:
     async def _events(self, id: str, run: int | None, after: int) -> Sequence[HistoryEvent]:
         events = self.store.events(id, run, after, PAGE)
         if not events and after == 0:
-            raise _not_found(id)
+            raise _not_found(id, run, self.store.find(id))
         return events
 
 
@@ -301,5 +308,8 @@ def _equal_json(recorded: str, new: str) -> bool:
     return recorded == new or bool(msgspec.json.decode(recorded) == msgspec.json.decode(new))
 
 
-def _not_found(id: str) -> ExecutionNotFound:
+def _not_found(id: str, run: int | None = None, newest: ExecutionRow | None = None) -> ExecutionNotFound:
+    if run is not None and newest is not None:
+        hint = f"`perdure list --prefix {id}` shows its runs"
+        return ExecutionNotFound(f"execution {id} has no run {run}; the newest is {newest.run}", hint=hint)
     return ExecutionNotFound(f"there is no execution {id}", hint="`perdure list` shows what there is")

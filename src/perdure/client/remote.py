@@ -70,10 +70,16 @@ class Remote:
         self._scheduled = False
         starts, self._starts = self._starts, []
         requests, self._requests = self._requests, []
-        if starts:
-            self._create(starts)
-        if requests:
-            self._request(requests)
+        try:
+            if starts:
+                self._create(starts)
+            if requests:
+                self._request(requests)
+        except Exception as error:  # nobody may be left waiting
+            for start in starts:
+                _set(start.future, error)
+            for _, future in requests:
+                _set(future, error)
         self.ring()
 
     def _create(self, starts: list[PendingStart]) -> None:

@@ -9,6 +9,7 @@ read back by the same annotation; `check` is for values that come from outside a
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -107,7 +108,9 @@ def refuse_loss(where: str, obj: Any, raw: bytes, traits: Traits) -> None:
 def unwritable(where: str, obj: Any, error: Exception) -> InvalidValue:
     """Say that a value could not be written as JSON at all, and why."""
     hint = "use a dataclass, a msgspec.Struct, a TypedDict or a pydantic model"
-    if isinstance(error, RecursionError):
+    if inspect.isawaitable(obj):
+        hint = "it is the call, not its result: forgot `await`?"
+    elif isinstance(error, RecursionError):
         hint = "the value contains itself or is nested too deeply: pass ids instead of objects"
     elif isinstance(error, UnicodeEncodeError):
         hint = "the text has lone surrogates: decode its bytes as UTF-8, or pass the bytes"

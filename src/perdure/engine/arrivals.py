@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("perdure.runner")
 
+PENDING_ROWS = 2_000
 INBOX_ROWS = 2_000
 TIMER_ROWS = 1_000
 
@@ -34,16 +35,18 @@ class Arrivals:
         """Whether another process may have left something in the file."""
         self.queued: set[int] = set()
         """Inbox entries that stand in the runner's inputs."""
+        self.begins: set[int] = set()
+        """Pending executions that stand in the runner's inputs."""
         self.beats: dict[Attempt, None] = {}
         """Attempts whose last heartbeat is not on the disk yet."""
         self._seen = 0
         self._version = -1
         self._alarm: asyncio.TimerHandle | None = None
 
-    def gather(self) -> None:
-        """Collect what has arrived into the batch."""
+    def gather(self, timer_rows: int) -> None:
+        """Collect what has arrived into the batch, with at most `timer_rows` timers."""
         if self.next_due is not None and self.next_due <= self.runner.now:
-            self._take_timers()
+            self._take_timers(timer_rows)
         if self.look:
             self.look = False
             self._take_inbox()
@@ -70,10 +73,10 @@ class Arrivals:
 
     # --- timers -----------------------------------------------------------------------------------------------------
 
-    def _take_timers(self) -> None:
+    def _take_timers(self, rows: int) -> None:
         runner = self.runner
         runner.work.timers_fired = True
-        for timer in runner.store.due_timers(runner.now, TIMER_ROWS):
+        for timer in runner.store.due_timers(runner.now, rows):
             row = runner.memory.by_num(timer.execution)
             if row is None or row.status.closed:
                 runner.work.batch.timers_done.append((timer.due_at, timer.execution, timer.seq, timer.purpose))
@@ -135,10 +138,12 @@ class Arrivals:
         """Queue what other processes left, ahead of what this one has asked since: a standby that becomes the runner
         asked through the file before."""
         runner = self.runner
-        pending = (row for row in runner.store.pending() if row.id not in runner.memory.lives)
-        arrived: list[Begin | Deliver | Request] = [Begin(row) for row in pending]
+        pending = runner.store.pending(PENDING_ROWS)
+        fresh = [row for row in pending if row.num not in self.begins and row.id not in runner.memory.lives]
+        self.begins.update(row.num for row in fresh)
+        arrived: list[Begin | Deliver | Request] = [Begin(row) for row in fresh]
         entries = runner.store.inbox(self._seen, INBOX_ROWS)
-        self.look = len(entries) == INBOX_ROWS
+        self.look = len(entries) == INBOX_ROWS or len(pending) == PENDING_ROWS
         for entry in entries:
             self._seen = entry.n
             found = runner.memory.by_num(entry.execution)

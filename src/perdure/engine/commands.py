@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,10 +15,12 @@ from perdure.errors import ExecutionExists, ExecutionTerminated, InternalError
 from perdure.events import Event, Kind
 from perdure.replay.run import Inherited, effective
 from perdure.store import ExecutionRow, Purpose
-from perdure.types import Status
+from perdure.types import Status, later
 
 if TYPE_CHECKING:
     from perdure.engine.runner import Runner
+
+logger = logging.getLogger("perdure.runner")
 
 _CLOSED_AS = {
     Kind.COMPLETED: Status.COMPLETED,
@@ -104,7 +107,7 @@ class Commands:
             batch.cancel_timer(live.row, attempt.retry_at, attempt.seq, Purpose.RETRY)
         limit = attempt.activity_def.defaults.total_timeout_s
         if attempt.phase is Phase.DEFERRED and limit is not None:
-            due_at = attempt.scheduled_at + round(limit * 1e6)
+            due_at = later(attempt.scheduled_at, limit)
             batch.cancel_timer(live.row, due_at, attempt.seq, Purpose.ACTIVITY_TIMEOUT)
         if attempt.details is not None or attempt.last is not None or attempt.needs_proof:
             self.runner.arrivals.beats.pop(attempt, None)
@@ -133,7 +136,7 @@ class Commands:
             run=1 if existing is None else existing.run + 1,
             parent_row=live.row,
             parent_seq=event.seq,
-            deadline_at=None if workflow.timeout_s is None else runner.now + round(workflow.timeout_s * 1e6),
+            deadline_at=None if workflow.timeout_s is None else later(runner.now, workflow.timeout_s),
             deployment=runner.deployment,
         )
         runner.memory.add(row, [Event(1, Kind.STARTED, runner.now, None, workflow.name, bytes(child.args).decode())])
@@ -193,6 +196,8 @@ class Commands:
         assert live.run is not None
         run, row = live.run, live.row
         status = _CLOSED_AS[event.kind]
+        if status is Status.COMPLETED:
+            self._warn_of_unawaited(live)
         self.cancel_children(live, f"its parent {row.id} has ended")
         for attempt in list(live.attempts.values()):
             self.clear_timers(live, attempt)
@@ -203,6 +208,12 @@ class Commands:
             self.runner.close(live, status, event)
             self.tell_parent(row, event)
         run.evict()
+
+    def _warn_of_unawaited(self, live: Live) -> None:
+        names = sorted({attempt.activity for attempt in live.attempts.values()})
+        if names:
+            what = f"execution {live.row.id} completed while {', '.join(names)} had not ended: stopped"
+            logger.warning("%s. If it was meant to end first, await it", what)
 
     def close_as_recorded(self, live: Live) -> None:
         """Close an execution whose closing event is in the log already."""

@@ -146,12 +146,15 @@ class Engine(Client):
                     self._try_to_lead()
                 except Exception:
                     logger.exception("%s: could not take over as the runner, trying again", self.path)
-                    self._lock.release()
+                    await self._step_down()
                     await asyncio.sleep(1.0)
                 continue
             await asyncio.sleep(LOOK_EVERY_S)
-            if self.leading:
-                self._runner.tick()
+            try:
+                if self.leading:
+                    self._runner.tick()
+            except Exception:
+                logger.exception("%s: could not look for requests, trying again", self.path)
 
     # --- leading ----------------------------------------------------------------------------------------------------
 
@@ -216,7 +219,7 @@ class Engine(Client):
             self._runner_bell.ring("client")
 
     def _on_fault(self, error: BaseException) -> None:
-        if isinstance(error, StaleRunner) and self._runner is not None:
+        if isinstance(error, StaleRunner) and self._runner is not None and not self._runner.closed:
             logger.error("%s: %s", self.path, error)
             self._runner.closed = True
             self._stepping_down = asyncio.get_running_loop().create_task(self._step_down())
@@ -229,6 +232,9 @@ class Engine(Client):
         """Stop in order: no new work, running attempts get their time, everything that ended is committed."""
         runner, executor = self._runner, self._executor
         if runner is None:
+            if self._runner_store is not None:  # it could not become the runner
+                self._runner_store.close()
+                self._runner_store = None
             return
         runner.draining = True
         if executor is not None:

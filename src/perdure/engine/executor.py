@@ -252,9 +252,12 @@ class Executor:
         for attempt in list(self.running):
             attempt.stop = True
             attempt.cancel()
-        patience = time.monotonic() + program.KILL_AFTER_S + 0.5
-        while self.running and time.monotonic() < patience:
+        stopped = time.monotonic()
+        while any(time.monotonic() - stopped < _patience_s(attempt) for attempt in list(self.running)):
             await asyncio.sleep(0.01)
+        for attempt in list(self.running):  # what it still does nobody waits for
+            self._done(attempt, attempt.number, Stopped())
+            attempt.ended = True
 
     def close(self) -> None:
         self._queue.clear()
@@ -268,6 +271,11 @@ class Executor:
 
 
 _PLAIN = ActivityOptions()
+
+
+def _patience_s(attempt: Attempt) -> float:
+    """Give the time that an attempt has to end once it was cancelled. A thread may look at `cancelled`, or not."""
+    return 0.5 if isinstance(attempt.handle, Future) else program.KILL_AFTER_S + 0.5
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from perdure.engine.attempt import Attempt
 from perdure.errors import TransactionLost
@@ -34,7 +33,6 @@ class Begin:
     started, or that was reopened after it had failed."""
 
     row: ExecutionRow
-    reopened: bool = False
 
 
 @dataclass(slots=True)
@@ -92,11 +90,3 @@ class TransactionDue:
 
 
 Input = Start | Begin | Deliver | Request | AttemptDone | AttemptStarts | TransactionDue
-
-
-@dataclass(slots=True)
-class Reply:
-    """An answer that leaves the process only after the commit."""
-
-    future: asyncio.Future[Any]
-    value: Any

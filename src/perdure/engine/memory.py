@@ -96,6 +96,7 @@ class Memory:
         """Bring a new execution into the batch and into memory. Its code runs when something reaches it."""
         runner = self.runner
         run = Run(runner.registry.get(row.workflow), row.id, row.run, runner.max_bytes)
+        self.poisoned.pop(row.id, None)  # it was another run
         live = self.lives[row.id] = Live(row, run)
         live.last_at = runner.now
         live.first = events
@@ -110,15 +111,14 @@ class Memory:
         runner = self.runner
         try:
             if row.id in self.poisoned:
-                raise self.poisoned[row.id]
+                return self._blocked(row, self.poisoned[row.id])
             live, first = loading.load(runner.store, row, runner.registry.get(row.workflow), runner.max_bytes)
-        except (NonDeterminismError, UnknownWorkflow, Poisoned, DecodeError) as error:
+        except (NonDeterminismError, UnknownWorkflow, DecodeError) as error:
             return self._blocked(row, error)
         except StoreError:
             raise
         except Exception as error:
-            logger.exception("execution %s cannot be loaded; please report this", row.id)
-            return self._blocked(row, Poisoned(f"the runner failed on {row.id}: {type(error).__name__}: {error}"))
+            return self._blocked(row, self.poison(row.id, error))
         self.lives[row.id] = live
         runner.work.touched[live] = None
         self._adopt(live)
@@ -135,6 +135,14 @@ class Memory:
         if first and row.deadline_at is not None:  # another process created it, and set no timers
             runner.work.batch.timers[(row, row.deadline_at, 0, Purpose.DEADLINE)] = None
         return live
+
+    def poison(self, id: str, error: Exception) -> PerdureError:
+        """Set an execution aside from now on; give the reason."""
+        private = self.runner.private  # then what an error says must not be shown
+        logger.error("the runner failed on %s; please report this", id, exc_info=None if private else error)
+        text = type(error).__name__ if private else f"{type(error).__name__}: {error}"
+        self.poisoned[id] = reason = Poisoned(f"the runner failed on {id}: {text}")
+        return reason
 
     def _take_up(self, live: Live) -> None:
         """Give an execution that was just loaded what waited for it, and start what should be running in it, before

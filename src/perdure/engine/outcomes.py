@@ -27,7 +27,7 @@ from perdure.errors import (
 )
 from perdure.events import Kind
 from perdure.store import Purpose, TimerRow
-from perdure.types import Status
+from perdure.types import Status, later
 
 if TYPE_CHECKING:
     from perdure.engine.runner import Runner
@@ -91,7 +91,7 @@ class Outcomes:
         """Count a failed attempt; plan the next one, or give the failure to the workflow."""
         attempt.failed += 1
         retry = attempt.activity_def.defaults.retry
-        retry_at = self.runner.now + round(retry.wait_s(attempt.failed, self.runner.draw()) * 1e6)
+        retry_at = later(self.runner.now, retry.wait_s(attempt.failed, self.runner.draw()))
         if self._is_final(attempt, error) or retry.gives_up(error, attempt.failed) or self._too_late(attempt, retry_at):
             self.end(live, attempt, Kind.ACTIVITY_FAILED, encode_failure(error))
         else:
@@ -105,7 +105,7 @@ class Outcomes:
     def _too_late(self, attempt: Attempt, retry_at: int) -> bool:
         options = attempt.activity_def.defaults
         limits = [limit for limit in (options.total_timeout_s, options.retry.total_s) if limit is not None]
-        return bool(limits) and retry_at > attempt.scheduled_at + round(min(limits) * 1e6)
+        return bool(limits) and retry_at > later(attempt.scheduled_at, min(limits))
 
     def _back_off(self, live: Live, attempt: Attempt, error: str | None, retry_at: int, reason: str) -> None:
         note = AttemptNote.of(attempt, reason, error, retry_at)
@@ -142,7 +142,7 @@ class Outcomes:
                 self._arm_total(live, attempt)
             if attempt.phase in (Phase.RUNNING, Phase.DEFERRED) or self._waits(live, attempt):
                 continue
-            interrupted = not attempt.clean and self._may_have_run(live, attempt, before)
+            interrupted = self._may_have_run(live, attempt, before)
             attempt.phase, attempt.from_log = Phase.READY, False
             if interrupted:
                 self._interrupted(live, attempt)
@@ -153,6 +153,8 @@ class Outcomes:
         """Say whether an attempt that is not known to run may have been started by a process that is gone."""
         if attempt.needs_proof:
             return attempt.proved
+        if attempt.clean:
+            return False
         if before is Status.RUNNING:
             return True
         if not attempt.from_log or before not in (Status.PAUSED, Status.BLOCKED):
@@ -184,7 +186,7 @@ class Outcomes:
             return
         again = attempt.interrupted - 1
         wait_s = retry.wait_s(again, self.runner.draw()) if again else 0.0
-        self._back_off(live, attempt, None, self.runner.now + round(wait_s * 1e6), "interrupted")
+        self._back_off(live, attempt, None, later(self.runner.now, wait_s), "interrupted")
 
     def starts(self, item: AttemptStarts) -> None:
         """Put into the file that an attempt starts, before it does."""
@@ -209,7 +211,7 @@ class Outcomes:
     def _arm_total(self, live: Live, attempt: Attempt) -> None:
         limit = attempt.activity_def.defaults.total_timeout_s
         if limit is not None:
-            due_at = attempt.scheduled_at + round(limit * 1e6)
+            due_at = later(attempt.scheduled_at, limit)
             self.runner.work.batch.timers[(live.row, due_at, attempt.seq, Purpose.ACTIVITY_TIMEOUT)] = None
 
     def complete(self, live: Live, seq: int, number: int, proof: str, data: str, failed: bool) -> None:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
@@ -91,13 +92,11 @@ def serve(connection: Connection) -> None:
     """Run one activity after the other until the engine's end of the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too, but the engine decides when we end
     _end_with_parent()
-    connection.send_bytes(b"ready")
-    while True:
-        try:
+    with contextlib.suppress(EOFError, OSError):  # the engine is gone, and so are we
+        connection.send_bytes(b"ready")
+        while True:
             order = msgspec.json.decode(connection.recv_bytes(), type=Order)
-        except EOFError:
-            return
-        connection.send_bytes(msgspec.json.encode(_obey(order, connection)))
+            connection.send_bytes(msgspec.json.encode(_obey(order, connection)))
 
 
 def _end_with_parent() -> None:

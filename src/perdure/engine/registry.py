@@ -25,6 +25,8 @@ class Registry:
 
     def __init__(self, workflows: Iterable[AnyWorkflow | ModuleType], strict: bool = False) -> None:
         self.by_name: dict[str, AnyWorkflow] = {}
+        if isinstance(workflows, str | Workflow | ModuleType):
+            raise TypeError(f"workflows takes a list, such as workflows=[{getattr(workflows, '__name__', 'fulfil')}]")
         for item in workflows:
             if isinstance(item, ModuleType):
                 for value in vars(item).values():

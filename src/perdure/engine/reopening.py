@@ -131,7 +131,9 @@ class Reopening:
             batch.timers[(row, row.deadline_at, 0, Purpose.DEADLINE)] = None
         batch.statuses[row] = None
         self._restore_state(plan)
-        runner.work.later.append(Begin(row, reopened=True))
+        for timer, due_at in _running_timers(plan).items():  # the end had removed them
+            batch.timers[(row, due_at, timer, Purpose.SLEEP)] = None
+        runner.work.later.append(Begin(row))
         runner.arrivals.look = True
         for child in plan.children:
             self._carry_out(child)
@@ -143,6 +145,17 @@ class Reopening:
         for key in then.keys() | now.keys():
             if then.get(key) != now.get(key):
                 self.runner.work.batch.state[(plan.row, key)] = then.get(key)
+
+
+def _running_timers(plan: Plan) -> dict[int, int]:
+    """Give the timers that run at the point to go back to: seq to due instant."""
+    timers: dict[int, int] = {}
+    for event in plan.kept if plan.again is None else [*plan.kept, plan.again]:
+        if event.kind is Kind.TIMER_STARTED:
+            timers[event.seq] = int(event.data or 0)
+        elif event.kind in (Kind.TIMER_FIRED, Kind.TIMER_CANCELLED):
+            timers.pop(event.ref or 0, None)
+    return timers
 
 
 def _state(events: list[Event]) -> Iterator[tuple[str, str | None]]:

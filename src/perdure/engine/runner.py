@@ -25,12 +25,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, assert_never
 
-from perdure.engine.arrivals import Arrivals
+from perdure.engine.arrivals import TIMER_ROWS, Arrivals
 from perdure.engine.attempt import Attempt, Phase
 from perdure.engine.commands import Commands
 from perdure.engine.inputs import AttemptDone, AttemptStarts, Begin, Deliver, Input, Request, Start, TransactionDue
 from perdure.engine.live import Live
-from perdure.engine.memory import Memory, Poisoned
+from perdure.engine.memory import Memory
 from perdure.engine.outcomes import Outcomes, Stopped
 from perdure.engine.registry import Registry
 from perdure.engine.requests import Requests
@@ -38,6 +38,7 @@ from perdure.engine.work import Work
 from perdure.errors import (
     EngineClosed,
     ExecutionClosed,
+    ExecutionExists,
     InternalError,
     NonDeterminismError,
     PerdureError,
@@ -50,6 +51,9 @@ from perdure.types import Status
 logger = logging.getLogger("perdure.runner")
 
 BATCH_INPUTS = 2_000
+BATCH_TOLD = 10_000
+"""From so many inputs on, what executions tell each other goes through the inbox: two that answer each other without
+end must not make a batch without end."""
 FAULT_WAIT_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -92,7 +96,8 @@ class Runner:
         self.draining = False
         self.closed = False
         self.faults = 0
-        self.fault: StoreError | None = None
+        self.suspects = 0
+        """How many batches are to take one input only: one of those that were taken breaks the commit."""
         self.mutex = threading.Lock()
         self.memory = Memory(self, hot)
         self.arrivals = Arrivals(self)
@@ -122,6 +127,7 @@ class Runner:
         """Look at every execution that was running when the runner before stopped. Called once, at the start."""
         for row in self.store.unfinished():
             self.inputs.append(Begin(row))
+            self.arrivals.begins.add(row.num)
         self.wake()
 
     def tick(self) -> None:
@@ -181,11 +187,16 @@ class Runner:
         """Make one batch and commit it; None when that failed."""
         self.now = self.clock()
         work = self.work = Work()
+        handled, one = False, self.suspects > 0
         try:
-            self.arrivals.gather()
-            self._handle_all(work)
+            self.arrivals.gather(1 if one else TIMER_ROWS)
+            self._handle_all(work, 1 if one else BATCH_INPUTS)
+            handled = True
             if work.batch:
                 self.store.commit(work.batch)
+        except ExecutionExists:  # another process was faster with an id: look again
+            self._failed(work, None)
+            return None
         except StoreError as error:
             self._failed(work, error)
             self.faults += 1
@@ -193,11 +204,17 @@ class Runner:
             self.loop.call_soon_threadsafe(self.on_fault, error)
             return None
         except Exception as error:
-            self._set_aside(work, error)
+            if handled and len(work.taken) > 1 and not one:
+                self.suspects = len(work.taken)
+                self._failed(work, None)
+            else:
+                self._set_aside(work, error, work.taken[0 if handled else -1] if work.taken else None)
             return None
         except BaseException as error:
             self._failed(work, error)
             raise
+        finally:
+            self.suspects -= one
         self.faults = 0
         self.arrivals.committed()
         self.inputs.extend(work.later)
@@ -205,17 +222,18 @@ class Runner:
             self.memory.evict_idle()
         return work
 
-    def _handle_all(self, work: Work) -> None:
+    def _handle_all(self, work: Work, limit: int) -> None:
         postponed: list[Input] = []
-        while work.internal or (self.inputs and len(work.taken) < BATCH_INPUTS):
+        while work.internal or (self.inputs and len(work.taken) < limit):
             internal = bool(work.internal)
             item = work.internal.popleft() if internal else self.inputs.popleft()
-            if self.foreign and self._belongs_to_loop(item):
-                if isinstance(item, Deliver) and internal:  # belongs into this transaction: the inbox keeps it
-                    self._put_aside(item.row, item)
-                    self.arrivals.look = True
-                else:
-                    postponed.append(item)
+            later = self.foreign and self._belongs_to_loop(item)
+            if isinstance(item, Deliver) and internal and (later or len(work.taken) >= BATCH_TOLD):
+                self._put_aside(item.row, item)  # belongs into this transaction: the inbox keeps it
+                self.arrivals.look = True
+                continue
+            if later:
+                postponed.append(item)
                 continue
             work.taken.append(item)
             self.handle(item)
@@ -302,10 +320,9 @@ class Runner:
         if live.held:
             self.park(live, item)
             return
-        self._taken(item)
         if item.kind is Kind.ACTIVITY_COMPLETED or item.kind is Kind.ACTIVITY_FAILED:
             self.commands.stop_activity(live, item.ref or 0)  # its end was parked, and it may have been started again
-        self.advance(live, item.kind, item.ref, item.name, item.data)
+        self.advance(live, item.kind, item.ref, item.name, item.data, item.inbox)
         self.work.reply(item.reply)
 
     def park(self, live: Live, item: Deliver) -> None:
@@ -323,15 +340,12 @@ class Runner:
             self.work.batch.inbox_done.append(item.inbox)
 
     def _begin(self, item: Begin) -> None:
+        self.arrivals.begins.discard(item.row.num)
         if item.row.num == 0 and item.row.id not in self.memory.lives:
             return  # made by a batch that was never written
         live = self.memory.live(item.row)
-        if live is None or live.held:
-            return
-        if item.reopened:
-            for seq, due_at in live.timers.items():
-                self.work.batch.timers[(live.row, due_at, seq, Purpose.SLEEP)] = None
-        self.settle(live)
+        if live is not None and not live.held:
+            self.settle(live)
 
     def note_lost_signal(self, live: Live, name: str, to: str) -> None:
         logger.warning("signal %s from %s to %s is lost: no such open execution", name, live.row.id, to)
@@ -348,9 +362,18 @@ class Runner:
         self.settle(live)
 
     def advance(
-        self, live: Live, kind: Kind, ref: int | None = None, name: str | None = None, data: str | None = None
+        self,
+        live: Live,
+        kind: Kind,
+        ref: int | None = None,
+        name: str | None = None,
+        data: str | None = None,
+        inbox: int | None = None,
     ) -> None:
-        """Append one input to an execution's log, run its code on it, and carry out what the code asks for."""
+        """Append one input to an execution's log, run its code on it, and carry out what the code asks for.
+
+        An input whose code does not fit goes, or stays, in the inbox: there it keeps its place.
+        """
         run = live.run
         if run is None:
             raise InternalError(f"execution {live.row.id} is blocked and cannot take {kind.name}")
@@ -362,8 +385,10 @@ class Runner:
         events.append((live.row, event))
         if not self._apply(live, event):
             del events[mark:]
-            self.park(live, Deliver(live.row, kind, ref, name, data))
+            self.park(live, Deliver(live.row, kind, ref, name, data, inbox))
             return
+        if inbox is not None:
+            self.work.batch.inbox_done.append(inbox)
         self.settle(live)
 
     def note(
@@ -434,8 +459,9 @@ class Runner:
 
     # --- faults -----------------------------------------------------------------------------------------------------
 
-    def _failed(self, work: Work, error: BaseException) -> None:
-        """Drop the memory that ran ahead; keep what happened in the world, refuse what callers asked."""
+    def _failed(self, work: Work, error: BaseException | None, culprit: Input | None = None) -> None:
+        """Drop the memory that ran ahead; keep what happened in the world, refuse what callers asked: all of them, or
+        only the `culprit`. Without an error nobody is refused, and everything is handled again."""
         self.store.rollback()
         for row in work.batch.executions:
             row.num = 0
@@ -445,26 +471,20 @@ class Runner:
             self.memory.drop(live)
         again: list[Input] = []
         for item in work.taken:
-            self._undo(item, error, again)
+            self._undo(item, error if culprit is None or item is culprit else None, again)
         self.inputs.extendleft(reversed(again))
         self.arrivals.again()
 
-    def _set_aside(self, work: Work, error: Exception) -> None:
+    def _set_aside(self, work: Work, error: Exception, culprit: Input | None) -> None:
         """Block the execution that the runner itself stumbled over, so that the others go on."""
-        logger.exception("the runner failed; please report this")
-        if work.taken:
-            item = work.taken[-1]
-            id = (
-                item.attempt.live.row.id
-                if isinstance(item, AttemptDone | AttemptStarts | TransactionDue)
-                else _id(item)
-            )
-            self.memory.poisoned[id] = Poisoned(f"the runner failed on {id}: {type(error).__name__}: {error}")
-        else:
+        if culprit is None:
             self.faults += 1  # nobody to set aside: the next try waits
-        self._failed(work, error)
+            logger.error("the runner failed; please report this", exc_info=None if self.private else error)
+        elif not isinstance(culprit, Start):  # a start is refused, and nothing is left of it
+            self.memory.poison(_row(culprit).id, error)
+        self._failed(work, error, culprit)
 
-    def _undo(self, item: Input, error: BaseException, again: list[Input]) -> None:
+    def _undo(self, item: Input, error: BaseException | None, again: list[Input]) -> None:
         if isinstance(item, Deliver | Request) and item.inbox is not None:
             self.arrivals.queued.discard(item.inbox)  # it is still in the file, and read again from there
         match item:
@@ -475,23 +495,16 @@ class Runner:
             case Begin():
                 again.append(item)
             case Start() | Deliver() | Request():
-                if item.reply is not None:
+                if item.reply is not None and error is None:
+                    again.append(item)
+                elif item.reply is not None and error is not None:
                     self.loop.call_soon_threadsafe(_refuse, item.reply, error)
             case _:
                 assert_never(item)
 
     def _belongs_to_loop(self, item: Input) -> bool:
         """Say whether an input reaches the code of a `def` workflow, whose greenlet lives on the loop's thread."""
-        match item:
-            case AttemptDone() | AttemptStarts() | TransactionDue():
-                name = item.attempt.live.row.workflow
-            case Deliver() | Request() | Begin():
-                name = item.row.workflow
-            case Start():
-                name = item.workflow
-            case _:
-                assert_never(item)
-        return self.is_plain(name)
+        return self.is_plain(item.workflow if isinstance(item, Start) else _row(item).workflow)
 
     def is_plain(self, name: str) -> bool:
         """Say whether a workflow is a plain `def` one."""
@@ -499,8 +512,8 @@ class Runner:
         return workflow is None or not workflow.is_async
 
 
-def _id(item: Start | Begin | Deliver | Request) -> str:
-    return item.id if isinstance(item, Start) else item.row.id
+def _row(item: Begin | Deliver | Request | AttemptDone | AttemptStarts | TransactionDue) -> ExecutionRow:
+    return item.row if isinstance(item, Begin | Deliver | Request) else item.attempt.live.row
 
 
 def _refuse(reply: asyncio.Future[Any], error: BaseException) -> None:

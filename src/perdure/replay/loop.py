@@ -118,6 +118,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                         handle._context.run(handle._callback, *handle._args)
                     except SystemExit:  # the task that raised it has it too, and fails with it
                         continue
+                    except NonDeterminismError:
+                        raise
+                    except Exception as error:  # of a bare callback: said and passed over, as asyncio does
+                        self.call_exception_handler({"message": "a callback failed", "exception": error})
         finally:
             sys.set_asyncgen_hooks(*outer_hooks)
             _set_running_loop(outer)

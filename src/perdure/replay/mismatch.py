@@ -67,6 +67,12 @@ def unexpected(run: Run, event: Event) -> NonDeterminismError:
 
 def undecodable(run: Run, event: Event, error: Exception) -> NonDeterminismError:
     """A recorded value does not fit the annotation that the code has now."""
+    if event.kind is Kind.STARTED:
+        reason = str(error.args[0]).partition("\n")[0]
+        refused = _error(run, event.seq, "a value that fits the code's annotation", str(event), "")
+        refused.args = (f"execution {run.execution_id}, {reason}\n{refused.args[0]}",)
+        refused.hint = f"{getattr(error, 'hint', '')}; or terminate it and start again with another input"
+        return refused
     return _error(run, event.seq, "a value that fits the code's annotation", f"{event}: {error}", "")
 
 

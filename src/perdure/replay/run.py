@@ -43,7 +43,8 @@ from perdure.events import Event, Kind
 from perdure.replay import mismatch
 from perdure.replay.bridge import drive
 from perdure.replay.call import Call
-from perdure.replay.loop import WorkflowLoop
+from perdure.replay.loop import WorkflowLoop, logger
+from perdure.types import storable
 
 if TYPE_CHECKING:
     from perdure.activity import Activity
@@ -310,6 +311,8 @@ class Run:
             raise self.mismatch
         if data is not None and len(data) > self.max_bytes // 4 and kind is not Kind.FAILED:
             self._check_size(name or self.workflow.name, data)
+        if name is not None and not storable(name):
+            raise InvalidValue(f"a name in {self.workflow.name} cannot be {name!r}")
         if self.recorded is not None:
             self._skip_markers(kind, name)
         self.seq += 1
@@ -428,20 +431,34 @@ class Run:
             raise Evicted
         box = self.mailboxes.setdefault(signal.name, Mailbox())
         call: Call[Any] = Call(self, signal, 0, "", signal.value.decode)
-        if box.values:
-            _give(call, box.values.popleft())
-        else:
-            box.receivers.append(call)
+        while box.values:
+            if self._give(call, box.values.popleft()):
+                return call
+        box.receivers.append(call)
         return call
 
     def _receive(self, name: str, data: str) -> None:
         box = self.mailboxes.setdefault(name, Mailbox())
-        while box.receivers:
-            call = box.receivers.popleft()
-            if not call.done():
-                _give(call, data)
-                return
-        box.values.append(data)
+        while box.receivers and box.receivers[0].done():
+            box.receivers.popleft()
+        if not box.receivers:
+            box.values.append(data)
+        elif self._give(box.receivers[0], data):
+            box.receivers.popleft()
+
+    def _give(self, call: Call[Any], data: str) -> bool:
+        """Hand a signal's value to its receiver.
+
+        One that does not fit its type is put aside: a typo in an approval must not end the order that waits for it. A
+        sender that has the type is told before; this is for those without.
+        """
+        try:
+            call.set_result(call.decode(data))
+        except InvalidValue as error:
+            if self.recorded is None:
+                logger.warning("%s put aside a value that does not fit: %s", self.execution_id, error)
+            return False
+        return True
 
     def unreceived(self) -> Iterator[tuple[str, str]]:
         """Give the signals that no code has received, oldest first within each name."""
@@ -490,13 +507,6 @@ def _unwrapped(error: BaseException | None) -> BaseException | None:
 
 def _wraps_control_flow(group: BaseExceptionGroup[BaseException]) -> bool:
     return len(group.exceptions) == 1 and not isinstance(group, Exception)
-
-
-def _give(call: Call[Any], data: str) -> None:
-    try:
-        call.set_result(call.decode(data))
-    except InvalidValue as error:
-        call.set_exception(error)
 
 
 def _abandon(task: asyncio.Task[Any]) -> None:

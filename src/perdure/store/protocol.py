@@ -69,8 +69,8 @@ class Store(Protocol):
     def unfinished(self) -> list[ExecutionRow]:
         """Give every pending, running or blocked execution, oldest first: what a new runner looks at."""
 
-    def pending(self) -> list[ExecutionRow]:
-        """Give the executions that were created and not begun."""
+    def pending(self, limit: int) -> list[ExecutionRow]:
+        """Give executions that were created and not begun, oldest first."""
 
     def due_timers(self, now: int, limit: int) -> list[TimerRow]:
         """Give timers that are due, earliest first."""

@@ -19,10 +19,10 @@ def database_path(target: str | Path) -> Path:
         raise StoreError(
             f"{scheme}:// is not a store that this version knows", hint="name a SQLite file, such as shop.db"
         )
-    if text in ("", ":memory:"):
-        raise StoreError(
-            f"{text or 'an empty name'!r} is not a file", hint="state must outlive the process: name a file"
-        )
+    if not text:
+        raise StoreError("the name of the database is empty", hint="name a SQLite file, such as shop.db")
+    if text == ":memory:":
+        raise StoreError("':memory:' is not a file", hint="state must outlive the process: name a file")
     path = Path(text)
     if path.is_dir():
         raise StoreError(f"{path} is a folder", hint="name a file in it, such as shop.db")

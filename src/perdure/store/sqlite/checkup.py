@@ -41,8 +41,9 @@ def check(reader: Reader, quick: bool) -> Iterator[Finding]:
 
 def _histories(connection: apsw.Connection) -> Iterator[Finding]:
     sql = queries()
-    gaps = [f"{row[0]} run {row[1]}" for row in connection.execute(sql["gaps"])]
-    yield "histories", not gaps, f"gaps in {', '.join(gaps)}" if gaps else "every history runs from 1 without gaps"
+    gaps = [f"{row[0]}, run {row[1]}" for row in connection.execute(sql["gaps"])]
+    detail = f"gaps in the history of {'; '.join(gaps)}" if gaps else "every history runs from 1 without gaps"
+    yield "histories", not gaps, detail
     orphans = connection.execute(sql["orphans"]).get
     yield "events", not orphans, f"{orphans} without an execution" if orphans else "every event has its execution"
     wrong = [str(row[0]) for row in connection.execute(sql["open_without_end"])]

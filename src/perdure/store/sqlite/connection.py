@@ -86,6 +86,7 @@ def translate(path: Path, error: apsw.Error) -> StoreError:
                 f"{path} may not be written to: {error}", hint="check the permissions of the file and its folder"
             )
         case apsw.CorruptError():
-            return StoreError(f"{path} is damaged: {error}", hint="run `perdure doctor` on a copy, or restore a backup")
+            hint = f"restore a backup, or try `sqlite3 {path.name} .recover`"
+            return StoreError(f"{path} is damaged: {error}", hint=hint)
         case _:
             return StoreError(f"{path}: {type(error).__name__}: {error}")

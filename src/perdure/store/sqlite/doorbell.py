@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 import uuid
 from pathlib import Path
 from typing import Literal
 
 Role = Literal["runner", "client"]
+SETTLED_NS = 100_000_000
 
 
 class Doorbell:
@@ -30,15 +32,26 @@ class Doorbell:
     def listen(self, role: Role) -> int | None:
         """Start listening; give the descriptor, or None where the file system has no named pipes."""
         try:
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-            self._own = self.folder / f"{role}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-            os.mkfifo(self._own, 0o600)
+            self._own = self._make_pipe(f"{role}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
             # read and write: a pipe that only we hold open does not read as closed
             self.fd = os.open(self._own, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             self.close()
             return None
         return self.fd
+
+    def _make_pipe(self, name: str) -> Path:
+        path = self.folder / name
+        for tries_left in 2, 1, 0:
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            try:
+                os.mkfifo(path, 0o600)
+            except FileNotFoundError:  # another process left last and took the folder with it
+                if not tries_left:
+                    raise
+            else:
+                break
+        return path
 
     def answer(self) -> None:
         """Take the rings so far."""
@@ -90,7 +103,8 @@ class Doorbell:
             names = set(os.listdir(self.folder))
         except OSError:
             names, changed = set(), -1
-        self._seen = changed
+        # a change in the same tick of the file system's clock would not show
+        self._seen = changed if time.time_ns() - changed > SETTLED_NS else -1
         for name in self._pipes.keys() - names:
             os.close(self._pipes.pop(name))
         for name in names - self._pipes.keys():

@@ -8,6 +8,8 @@ import os
 import weakref
 from pathlib import Path
 
+from perdure.errors import StoreError
+
 
 class RunnerLock:
     """The exclusive right to advance the executions of one file, held through `<file>-lock`.
@@ -37,7 +39,11 @@ class RunnerLock:
         """Try to become the runner; give whether it worked. Never waits."""
         if self._fd is not None:
             return True
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            hint = "run as the user whose file it is"
+            raise StoreError(f"{self.path} cannot be opened: {error.strerror}", hint=hint) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -66,6 +72,8 @@ class RunnerLock:
         """Give what the holder wrote about itself; empty when nobody holds the lock."""
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError:
+            return f"perhaps a process of another user: {self.path} may not be read"
         except OSError:
             return ""
         try:

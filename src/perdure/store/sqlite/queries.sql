@@ -69,7 +69,7 @@ WHERE status NOT IN ('completed', 'waiting', 'continued') AND status IN ('pendin
 
 -- name: pending
 SELECT num, id, run, workflow, status, created_at, ended_at, parent, parent_seq, deadline_at, deployment, problem
-FROM perdure_execution WHERE status NOT IN ('completed', 'waiting', 'continued') AND status = 'pending' ORDER BY num;
+FROM perdure_execution WHERE status NOT IN ('completed', 'waiting', 'continued') AND status = 'pending' ORDER BY num LIMIT ?;
 
 -- name: history
 SELECT seq, kind, at, ref, name, data, blob FROM perdure_event WHERE execution = ? ORDER BY seq;

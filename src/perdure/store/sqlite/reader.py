@@ -53,8 +53,8 @@ class Reader:
     def unfinished(self) -> list[ExecutionRow]:
         return [_execution(row) for row in self.rows("unfinished")]
 
-    def pending(self) -> list[ExecutionRow]:
-        return [_execution(row) for row in self.rows("pending")]
+    def pending(self, limit: int) -> list[ExecutionRow]:
+        return [_execution(row) for row in self.rows("pending", (limit,))]
 
     def due_timers(self, now: int, limit: int) -> list[TimerRow]:
         return [TimerRow(*row) for row in self.rows("due_timers", (now, limit))]

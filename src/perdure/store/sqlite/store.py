@@ -112,8 +112,8 @@ class SqliteStore:
     def unfinished(self) -> list[ExecutionRow]:
         return self.reader.unfinished()
 
-    def pending(self) -> list[ExecutionRow]:
-        return self.reader.pending()
+    def pending(self, limit: int) -> list[ExecutionRow]:
+        return self.reader.pending(limit)
 
     def due_timers(self, now: int, limit: int) -> list[TimerRow]:
         return self.reader.due_timers(now, limit)
