@@ -89,17 +89,18 @@ PROFILED = {"seq": 5000, "conc": 20_000, "start_result": 1000, "workflows": 5000
 
 
 def curves() -> tuple[Measurement, ...]:
-    """What the plots show beside the figures; only `make bench-record` runs them."""
+    """What the plots show beside the figures; only `make bench-record` runs them. With R beside each run, so that what
+    was disturbed is repeated."""
     made = []
     for synchronous in ("full", "normal"):
         for workflows, steps in CONCURRENCY.items():
             options = (f"workflows={workflows}", f"steps={steps}", f"synchronous={synchronous}")
-            made.append(Measurement(f"curve.{synchronous}.{workflows}", JOBS, ("conc", *options), 3))
+            made.append(Measurement(f"curve.{synchronous}.{workflows}", JOBS, ("conc", *options), 3, over_r=True))
     for size, steps in PAYLOADS.items():
         arguments = ("payload", f"size={size}", f"steps={steps}")
-        made.append(Measurement(f"curve.payload.{size}", JOBS, arguments, 3))
+        made.append(Measurement(f"curve.payload.{size}", JOBS, arguments, 3, over_r=True))
     for job, count in PROFILED.items():
         for synchronous in ("full", "normal"):
             profiled = ("profile", f"of={job}", f"count={count}", f"synchronous={synchronous}")
-            made.append(Measurement(f"profile.{job}.{synchronous}", JOBS, profiled, 3, "µs"))
+            made.append(Measurement(f"profile.{job}.{synchronous}", JOBS, profiled, 3, "µs", over_r=True))
     return tuple(made)

@@ -25,20 +25,22 @@ LONG_S = 30 * 86_400.0
 SOON_S = 60.0
 FIRST_DUE_S = 4.0
 """From the end of the building to the first timer; the engine starts meanwhile."""
-SPREAD_S = 8.0
 SEED = 20_260_101
 ID = "printf('01980000-0000-7000-8000-%012x', {number})"
 
 
-async def sleepers(folder: Path, *, count: int, due: int) -> dict[str, float]:
-    """Build the file, then start an engine on it in a process of its own; see wake.py for what that measures."""
+async def sleepers(folder: Path, *, count: int, due: int, spread: int = 8) -> dict[str, float]:
+    """Build the file, then start an engine on it in a process of its own; see wake.py for what that measures.
+
+    `due` of them fall due within `spread` seconds, as many again in one instant after that.
+    """
     path = database(folder)
     async with warm_engine(folder) as engine:
         for id, delay_s in (("long", LONG_S), ("soon", SOON_S)):
             await engine.start(nap, delay_s, id=id)
             while (await engine.describe(id)).status is not Status.WAITING:
                 await asyncio.sleep(0.01)
-    _fill(path, count - 2 * due, due)
+    _fill(path, count - 2 * due, due, spread)
     command = [sys.executable, "-m", "bench.jobs.wake", str(path), str(due)]
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
@@ -48,7 +50,7 @@ async def sleepers(folder: Path, *, count: int, due: int) -> dict[str, float]:
     return {**values, "file_mb": path.stat().st_size / 2**20}
 
 
-def _fill(path: Path, long: int, due: int) -> None:
+def _fill(path: Path, long: int, due: int, spread_s: float) -> None:
     connection = apsw.Connection(str(path))
     connection.pragma("synchronous", "off")
     with connection:
@@ -57,8 +59,8 @@ def _fill(path: Path, long: int, due: int) -> None:
     draw = random.Random(SEED)
     shift = _due_at(connection, "soon")
     spread_at = round((time.time() + FIRST_DUE_S) * 1e6)
-    burst_at = spread_at + round((SPREAD_S + FIRST_DUE_S) * 1e6)
-    instants = [spread_at + round(draw.random() * SPREAD_S * 1e6) for _ in range(due)] + [burst_at] * due
+    burst_at = spread_at + round((spread_s + FIRST_DUE_S) * 1e6)
+    instants = [spread_at + round(draw.random() * spread_s * 1e6) for _ in range(due)] + [burst_at] * due
     with connection:
         _copy(connection, "soon", [(long + n, instant - shift) for n, instant in enumerate(instants)])
     _sync(connection, path)

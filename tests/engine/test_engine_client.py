@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from perdure import Client, Conflict, Engine, Signal, workflow
+from perdure import Client, Conflict, Engine, Signal, continue_as_new, state, workflow
 from perdure.errors import (
     EngineClosed,
     ExecutionCancelled,
@@ -270,6 +270,30 @@ async def test_whatever_goes_wrong_in_the_file_nobody_is_left_waiting(database, 
             with pytest.raises(MemoryError):
                 await asyncio.wait_for(asked, 10)
     assert execution.id == "x"
+
+
+async def test_a_history_that_is_being_read_stays_with_its_run_when_the_next_one_begins(database, monkeypatch):
+    monkeypatch.setattr("perdure.client.client.PAGE", 2)
+
+    @workflow
+    async def twice(last: bool) -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+            state["last"] = last
+        await go.receive()
+        if not last:
+            continue_as_new(True)
+
+    async with Engine(database, workflows=[twice]) as engine:
+        execution = await engine.start(twice, False, id="x")
+        kinds = []
+        async for event in execution.history():
+            if not kinds:
+                for _ in range(2):
+                    await execution.signal(go, "on")
+                await execution.result(timeout_s=20)
+            kinds.append(event.kind)
+        assert kinds == ["started", *["state_set"] * 3, "signal_received", "continued"]
 
 
 async def test_a_listener_that_comes_within_a_tick_of_the_clock_is_heard(database):

@@ -95,7 +95,9 @@ class Execution(Generic[R]):
         return {key: msgspec.json.decode(data) for key, data in self.client.store.state(row.num).items()}
 
     async def history(self, *, run: int | None = None, after: int = 0) -> AsyncIterator[HistoryEvent]:
-        """Give its events with `seq` above `after`, in order, page by page."""
+        """Give its events with `seq` above `after`, in order, page by page: of one run, by default the newest."""
+        if run is None:
+            run = (await self.info()).run
         while True:
             page = await self.client._events(self.id, run, after)
             for event in page:
