@@ -134,6 +134,8 @@ class Engine(Client):
         try:
             await self._stop_leading(self.grace_s)
         finally:
+            if self._runner is not None:  # interrupted while it stopped: it must not go on without the lock
+                self._runner.closed = True
             self._lock.release()
             await super().__aexit__(kind, error, trace)
 

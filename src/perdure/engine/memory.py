@@ -96,7 +96,8 @@ class Memory:
         """Bring a new execution into the batch and into memory. Its code runs when something reaches it."""
         runner = self.runner
         run = Run(runner.registry.get(row.workflow), row.id, row.run, runner.max_bytes)
-        self.poisoned.pop(row.id, None)  # it was another run
+        self.poisoned.pop(row.id, None)  # both were of another run
+        self.salvaged.pop(row.id, None)
         live = self.lives[row.id] = Live(row, run)
         live.last_at = runner.now
         live.first = events
@@ -156,6 +157,8 @@ class Memory:
 
     def _blocked(self, row: ExecutionRow, error: PerdureError) -> Live:
         """Bring an execution into memory that cannot go on."""
+        for _, running in self.salvaged.pop(row.id, {}).values():
+            running.abandon()
         live = self.lives[row.id] = Live(row, None)
         self.runner.work.touched[live] = None
         self.runner.block(live, error)

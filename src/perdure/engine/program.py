@@ -31,7 +31,7 @@ async def run(attempt: Attempt, max_bytes: int) -> tuple[str, str]:
     """
     command = attempt.activity_def.defaults.command
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "PERDURE_KEYS"},
         "PERDURE_EXECUTION_ID": attempt.execution_id,
         "PERDURE_ATTEMPT": str(attempt.number),
         "PERDURE_IDEMPOTENCY_KEY": attempt.idempotency_key,

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from perdure.errors import Evicted, NonDeterminismError
+from perdure.errors import NonDeterminismError
 from perdure.replay import ordered
 from perdure.replay.call import Call
 from perdure.replay.generators import Generators, drop
@@ -201,7 +201,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if run.dead:
             if asyncio.iscoroutine(coro):
                 coro.close()
-            raise Evicted
+            run.refuse()
         coroutine = _await(coro) if isinstance(coro, Call) else coro
         run.made += 1
         task = WorkflowTask(

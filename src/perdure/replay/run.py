@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from perdure.workflow import Signal, Workflow
 
 _encode = msgspec.json.encode
+REFUSALS = 100
 
 
 class Mailbox:
@@ -69,7 +70,7 @@ class Run:
     __slots__ = (
         "__weakref__", "_random", "answer", "cancel_reason", "cancelling", "closing", "dead", "execution_id", "loop",
         "made", "mailboxes", "main", "max_bytes", "mismatch", "now_us", "number", "open", "patches", "position",
-        "recorded", "seq", "state", "timed_out", "winding", "workflow",
+        "recorded", "refusals", "seq", "state", "timed_out", "winding", "workflow",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +107,7 @@ class Run:
         self.timed_out = False
         self.winding = False
         self.dead = False
+        self.refusals = 0
         self._random: random.Random | None = None
 
     # --- inputs -----------------------------------------------------------------------------------------------------
@@ -299,6 +301,16 @@ class Run:
         self.mailboxes.clear()
         self.main = None
 
+    def refuse(self) -> None:
+        """Refuse something durable after the eviction: raise `Evicted`.
+
+        Code that swallows that in a loop (`while True: try: … except: …`) would never end. After a while it gets its
+        way: it then waits for what never comes, which a coroutine that is being closed must not do, and so it ends.
+        """
+        self.refusals += 1
+        if self.refusals <= REFUSALS:
+            raise Evicted
+
     # --- commands ---------------------------------------------------------------------------------------------------
 
     def _emit(
@@ -306,7 +318,8 @@ class Run:
     ) -> int:
         """Record one command and give its seq; in replay, compare it with the recorded one instead."""
         if self.dead:
-            raise Evicted
+            self.refuse()
+            return 0
         if self.mismatch is not None:
             raise self.mismatch
         if data is not None and len(data) > self.max_bytes // 4 and kind is not Kind.FAILED:
@@ -428,7 +441,7 @@ class Run:
     def receive(self, signal: Signal[Any]) -> Call[Any]:
         """Take the oldest value of `signal` that was not received yet, or wait for the next one."""
         if self.dead:
-            raise Evicted
+            self.refuse()
         box = self.mailboxes.setdefault(signal.name, Mailbox())
         call: Call[Any] = Call(self, signal, 0, "", signal.value.decode)
         while box.values:
