@@ -55,9 +55,7 @@ def plain_one() -> int:
             pass
 
 
-@pytest.mark.timeout(20)
-# Python tells of a coroutine that does not end when it is closed
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("stubborn", [swallows_everything, cleans_up_in_a_loop, plain_one], ids=lambda wf: wf.name)
 async def test_code_that_swallows_its_eviction_does_not_hang_the_runner(world, stubborn):
     ran.clear()

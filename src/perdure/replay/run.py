@@ -526,3 +526,10 @@ def _abandon(task: asyncio.Task[Any]) -> None:
     coroutine = task.get_coro()
     with contextlib.suppress(BaseException):  # whatever its cleanup raises has nowhere to go: the log decides
         coroutine.close()
+    if getattr(coroutine, "cr_frame", None) is not None:
+        _undead.append(coroutine)
+
+
+_undead: list[Any] = []
+"""Coroutines that swallowed their end. Never let go: the garbage collector would run them again, on whatever loop is
+current then, and they could start timers in another execution."""
