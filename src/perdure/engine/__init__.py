@@ -1,7 +1,12 @@
 """The engine: the one runner that advances the executions of a file.
 
-`engine.py` is what the user opens; `runner.py` takes inputs, runs workflow code, commits and lets effects out;
-`live.py` is an execution in memory and `loading.py` brings it there; `commands.py` carries out what the code asked
-for, `requests.py` what people ask for; `attempt.py` and `executor.py` run activities; `registry.py` knows the
-workflows; `watchdog.py` keeps going while user code blocks the loop.
+- `engine.py`      what the user opens: leads or stands by; `local.py` is the way to a runner in the same process
+- `runner.py`      takes `inputs.py`, makes a batch (`work.py`), commits it, then lets its effects out
+- `arrivals.py`    what comes by itself: timers, requests of other processes, heartbeats
+- `memory.py`      which executions are in memory; `live.py` is one, `loading.py` brings it there
+- `commands.py`    carries out what workflow code asked for, `requests.py` what people ask for; `reopening.py` retries
+- `outcomes.py`    what follows from the end of an attempt
+- `executor.py`    runs an `attempt.py`, within its `limits.py`; `process.py` and `program.py` run it elsewhere
+- `registry.py`    knows the workflows
+- `watchdog.py`    keeps going while user code blocks the loop
 """
