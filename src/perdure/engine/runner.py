@@ -98,6 +98,10 @@ class Runner:
         self.faults = 0
         self.suspects = 0
         """How many batches are to take one input only: one of those that were taken breaks the commit."""
+        self.cautious = False
+        """Whether to look even ids that were made up here up in the file: the last batch met one that is taken."""
+        self.foreign = False
+        """Whether the watchdog's thread is driving in the loop's place."""
         self.mutex = threading.Lock()
         self.memory = Memory(self, hot)
         self.arrivals = Arrivals(self)
@@ -172,15 +176,20 @@ class Runner:
     def pump(self) -> None:
         """Handle what has arrived: one batch, one transaction, then its effects."""
         self._scheduled = False
+        foreign = threading.get_ident() != self.loop_thread
         with self.mutex:
             if self.closed:
                 return
+            self.foreign = foreign
             work = self._batch()
-        if work is not None:
-            self._let_out(work)
+        if work is not None and work.effects:
+            if foreign:
+                self.loop.call_soon_threadsafe(self._effects, work)
+            else:
+                self._effects(work)
         if (self.inputs or self.arrivals.waiting()) and self.faults == 0:
             self.wake()
-        if not self.foreign:
+        if not foreign:
             self.arrivals.set_alarm(FAULT_WAIT_S[min(self.faults, len(FAULT_WAIT_S)) - 1] if self.faults else None)
 
     def _batch(self) -> Work | None:
@@ -194,7 +203,8 @@ class Runner:
             handled = True
             if work.batch:
                 self.store.commit(work.batch)
-        except ExecutionExists:  # another process was faster with an id: look again
+        except ExecutionExists:  # another process was faster with an id, or one made up is taken: look again
+            self.cautious = True
             self._failed(work, None)
             return None
         except StoreError as error:
@@ -216,6 +226,7 @@ class Runner:
         finally:
             self.suspects -= one
         self.faults = 0
+        self.cautious = False
         self.arrivals.committed()
         self.inputs.extend(work.later)
         if not self.foreign:
@@ -224,31 +235,27 @@ class Runner:
 
     def _handle_all(self, work: Work, limit: int) -> None:
         postponed: list[Input] = []
-        while work.internal or (self.inputs and len(work.taken) < limit):
-            internal = bool(work.internal)
-            item = work.internal.popleft() if internal else self.inputs.popleft()
-            later = self.foreign and self._belongs_to_loop(item)
-            if isinstance(item, Deliver) and internal and (later or len(work.taken) >= BATCH_TOLD):
-                self._put_aside(item.row, item)  # belongs into this transaction: the inbox keeps it
-                self.arrivals.look = True
-                continue
-            if later:
-                postponed.append(item)
-                continue
-            work.taken.append(item)
+        inputs, told, taken = self.inputs, work.told, work.taken
+        while told or (inputs and len(taken) < limit):
+            item: Input
+            if told:
+                item = message = told.popleft()
+                if len(taken) >= BATCH_TOLD or (self.foreign and self._belongs_to_loop(message)):
+                    self._put_aside(message.row, message)  # belongs into this transaction: the inbox keeps it
+                    self.arrivals.look = True
+                    continue
+            else:
+                item = inputs.popleft()
+                if self.foreign and self._belongs_to_loop(item):
+                    postponed.append(item)
+                    continue
+            taken.append(item)
             self.handle(item)
-        self.inputs.extendleft(reversed(postponed))
-
-    def _let_out(self, work: Work) -> None:
-        """Let the effects of a committed batch out, on the loop's thread."""
-        if not (work.starts or work.stops or work.replies or work.closed or work.goes):
-            return
-        if self.foreign:
-            self.loop.call_soon_threadsafe(self._effects, work)
-        else:
-            self._effects(work)
+        if postponed:
+            inputs.extendleft(reversed(postponed))
 
     def _effects(self, work: Work) -> None:
+        """Let the effects of a committed batch out, on the loop's thread."""
         for attempt in work.stops:
             attempt.abandon()
         for attempt in work.starts:
@@ -276,11 +283,6 @@ class Runner:
         except Exception as error:  # no thread or process to be had, for example
             self.submit(AttemptDone(attempt, attempt.number, error))
 
-    @property
-    def foreign(self) -> bool:
-        """Whether the watchdog's thread is driving in the loop's place."""
-        return threading.get_ident() != self.loop_thread
-
     # --- handling ---------------------------------------------------------------------------------------------------
 
     def handle(self, item: Input) -> None:
@@ -289,20 +291,20 @@ class Runner:
                 self.outcomes.handle(item)
             case Deliver():
                 self._deliver(item)
+                self.arrivals.handled(item)
             case Begin():
                 self._begin(item)
             case Start():
                 self.requests.start(item)
             case Request():
                 self.requests.handle(item)
+                self.arrivals.handled(item)
             case AttemptStarts():
                 self.outcomes.starts(item)
             case TransactionDue():
                 self.outcomes.run_transaction(item)
             case _:
                 assert_never(item)
-        if isinstance(item, Deliver | Request) and item.inbox is not None:
-            self.arrivals.queued.discard(item.inbox)  # not before: taking up its execution must not find it parked
 
     def _deliver(self, item: Deliver) -> None:
         live = self.memory.live(item.row)

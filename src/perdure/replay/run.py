@@ -205,12 +205,12 @@ class Run:
     def _fail(self, event: Event) -> None:
         call = self._ended(event)
         if call is not None:
-            call.set_exception(rebuild_failure(decode_failure(event.data or "{}")))
+            call.fail(rebuild_failure(decode_failure(event.data or "{}")))
 
     def _child_cancelled(self, event: Event) -> None:
         call = self._ended(event)
         if call is not None:
-            call.set_exception(ExecutionCancelled(f"child {call.execution_id} was cancelled"))
+            call.fail(ExecutionCancelled(f"child {call.execution_id} was cancelled"))
 
     def _ended(self, event: Event) -> Call[Any] | None:
         """Give the call that `event` ends, if code still waits for it.
