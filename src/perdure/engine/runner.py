@@ -127,6 +127,11 @@ class Runner:
         else:
             self.loop.call_soon_threadsafe(self.pump)
 
+    @property
+    def due(self) -> bool:
+        """Whether it has something to do now. From any thread."""
+        return self._scheduled or self.arrivals.waiting()
+
     def recover(self) -> None:
         """Look at every execution that was running when the runner before stopped. Called once, at the start."""
         for row in self.store.unfinished():
