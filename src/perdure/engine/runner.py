@@ -260,15 +260,10 @@ class Runner:
             inputs.extendleft(reversed(postponed))
 
     def _effects(self, work: Work) -> None:
-        """Let the effects of a committed batch out, on the loop's thread."""
+        """Let the effects of a committed batch out, on the loop's thread. Callers hear first: an attempt may answer at
+        once, and the next commit then comes before anything else on the loop."""
         for attempt in work.stops:
             attempt.abandon()
-        for attempt in work.starts:
-            if attempt.phase is Phase.READY and not attempt.ended:
-                attempt.phase = Phase.RUNNING
-                self._start(attempt)
-        for go in work.goes:
-            go()
         if work.closed:
             self.on_closed(work.closed)
         for future, value in work.replies:
@@ -278,6 +273,12 @@ class Runner:
                 future.set_exception(value)
             else:
                 future.set_result(value)
+        for attempt in work.starts:
+            if attempt.phase is Phase.READY and not attempt.ended:
+                attempt.phase = Phase.RUNNING
+                self._start(attempt)
+        for go in work.goes:
+            go()
 
     def _start(self, attempt: Attempt) -> None:
         if self.draining:

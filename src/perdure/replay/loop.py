@@ -110,6 +110,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def drain(self) -> None:
         """Run what is ready, and what that makes ready, until nothing is."""
         ready = self.ready
+        if not ready:
+            return
         outer = _get_running_loop()
         outer_hooks = sys.get_asyncgen_hooks()
         _set_running_loop(self)
