@@ -14,11 +14,13 @@ SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 RESTATE_SERVER := @restatedev/restate-server@1.7.12
 # Whole runs of the benchmark that `make bench-record` records.
 RUNS ?= 3
+# How often `make torture` does harm.
+ROUNDS ?= 30
 # More arguments for pytest or for the benchmark, e.g. `make test ARGS="-k replay"`.
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast lint format demo bench bench-json bench-check bench-record bench-docs clean
+.PHONY: help setup test test-fast torture lint format demo bench bench-json bench-check bench-record bench-docs clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -76,6 +78,9 @@ lint: $(VENV)/.stamp ## Check style, format, types and layers
 format: $(VENV)/.stamp ## Format the code and fix what can be fixed safely
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+torture: $(VENV)/.stamp ## Kill workers ROUNDS= times and look for anything lost or repeated (SEED= repeats what is done)
+	@$(BIN)/python tests/crash/torture.py --rounds $(ROUNDS) --seed $(SEED) $(ARGS)
 
 demo: $(VENV)/.stamp ## See a workflow survive a crash
 	@$(BIN)/perdure demo

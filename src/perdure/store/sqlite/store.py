@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 
@@ -93,16 +93,22 @@ class SqliteStore:
         return Retention(self.reader, self.writer)
 
     def close(self) -> None:
-        read_only = "reader" in self.__dict__ and "writer" not in self.__dict__
+        tidy = self._tidier() if "reader" in self.__dict__ and "writer" not in self.__dict__ else None
         for name in ("reader", "writer"):  # the last one to close tidies up, and only a writer can
             part = self.__dict__.pop(name, None)
             if part is not None:
                 part.connection.close()
+        if tidy is not None:
+            tidy.close()
         self.__dict__.pop("listing", None)
         self.__dict__.pop("retention", None)
-        if read_only and self.path.exists():  # or all that is new would stay in `-wal`, when nobody has the file open
-            with suppress(StoreError):
-                self._connect().close()
+
+    def _tidier(self) -> apsw.Connection | None:
+        """Give a connection that can tidy up; without one all that is new would stay in `-wal`."""
+        try:
+            return self._connect() if self.path.exists() else None
+        except StoreError:
+            return None
 
     # --- the runner's -----------------------------------------------------------------------------------------------
 
