@@ -144,30 +144,36 @@ async def test_what_a_cancelled_activity_still_returns_is_ignored(database, kind
 
 
 async def test_a_cancel_before_the_first_step_of_an_async_activity_gives_its_place_back(database):
-    ran = []
+    ran, release = [], asyncio.Event()
 
     @activity
     async def work(name: str) -> None:
         ran.append(name)
+        if name == "first":
+            await release.wait()
 
     @workflow
     async def job(name: str) -> None:
         await work(name)
 
     async with Engine(database, workflows=[job], max_async=1, grace_s=PATIENCE_S) as engine:
-        start = engine._runner.start_attempt
+        await engine.start(job, "first")
+        executor = engine._executor
+        take_place = executor._start_here
 
-        def start_and_cancel(attempt):
-            start(attempt)
+        def take_place_and_cancel(attempt, options):
+            executor._start_here = take_place
+            take_place(attempt, options)
             attempt.abandon()
-            engine._runner.start_attempt = start
 
-        engine._runner.start_attempt = start_and_cancel
-        await engine.start(job, "never")
-        await (await engine.start(job, "next")).result(timeout_s=PATIENCE_S)
+        executor._start_here = take_place_and_cancel
+        await engine.start(job, "never")  # its turn comes when the first one ends, inside that one's task
+        last = await engine.start(job, "next")
+        release.set()
+        await last.result(timeout_s=PATIENCE_S)
         began = time.monotonic()
     assert time.monotonic() - began < PATIENCE_S / 2, "closing waited for an attempt that nobody runs"
-    assert ran == ["next"]
+    assert ran == ["first", "next"]
 
 
 async def test_closing_does_not_wait_for_a_cancelled_activity_that_never_got_a_thread(database):

@@ -15,10 +15,10 @@ import msgspec
 from perdure.client.execution import Execution
 from perdure.client.remote import Remote, Same
 from perdure.client.token import seal
-from perdure.client.waiting import Ending, Waiting
+from perdure.client.waiting import Ending, Waiting, not_found
 from perdure.codec import encode_failure
 from perdure.codec.payload import Codec, Payloads
-from perdure.errors import EngineClosed, ExecutionNotFound, InvalidValue, PerdureError, StaleToken
+from perdure.errors import EngineClosed, InvalidValue, PerdureError, StaleToken
 from perdure.store import ExecutionRow, Filter
 from perdure.store.sqlite import Doorbell, SqliteStore
 from perdure.store.sqlite.connection import Synchronous
@@ -199,7 +199,7 @@ class Client:
         """Describe one execution, by default its newest run. Raises `ExecutionNotFound`."""
         info = self.store.describe(id, run)
         if info is None:
-            raise _not_found(id, run, self.store.find(id))
+            raise not_found(id, run, self.store.find(id))
         return info
 
     async def counts(self) -> dict[Status, int]:
@@ -272,20 +272,18 @@ class Client:
     async def _row(self, id: str) -> ExecutionRow:
         row = self.store.find(id)
         if row is None:
-            raise _not_found(id)
+            raise not_found(id)
         return row
 
     def _state(self, id: str) -> dict[str, str]:
         """Read the readable state from the file, whatever this process has in memory."""
         row = self.store.find(id)
         if row is None:
-            raise _not_found(id)
+            raise not_found(id)
         return self.store.state(row.num)
 
     async def _ended(self, id: str) -> Ending:
         waiting = self._opened(self._waiting)
-        if not self._certainly_open(id):
-            await self._row(id)
         return await waiting.ended(id, self._certainly_open)
 
     def _new_id(self) -> str:
@@ -307,7 +305,7 @@ class Client:
     async def _events(self, id: str, run: int | None, after: int) -> Sequence[HistoryEvent]:
         events = self.store.events(id, run, after, PAGE)
         if not events and after == 0:
-            raise _not_found(id, run, self.store.find(id))
+            raise not_found(id, run, self.store.find(id))
         return events
 
 
@@ -325,10 +323,3 @@ def _equal_json(recorded: str, new: str) -> bool:
         return recorded == new or bool(msgspec.json.decode(recorded) == msgspec.json.decode(new))
     except (msgspec.MsgspecError, RecursionError):  # what is recorded may be anything
         return False
-
-
-def _not_found(id: str, run: int | None = None, newest: ExecutionRow | None = None) -> ExecutionNotFound:
-    if run is not None and newest is not None:
-        hint = f"`perdure list --prefix {id}` shows its runs"
-        return ExecutionNotFound(f"execution {id} has no run {run}; the newest is {newest.run}", hint=hint)
-    return ExecutionNotFound(f"there is no execution {id}", hint="`perdure list` shows what there is")

@@ -37,8 +37,11 @@ class Execution(Generic[R]):
         Raises what the workflow raised, `ExecutionCancelled`, `ExecutionTerminated`, `ExecutionNotFound`, or
         `TimeoutError` when it is not over after `timeout_s` seconds (it goes on all the same).
         """
-        async with asyncio.timeout(timeout_s):
+        if timeout_s is None:
             row, event = await self.client._ended(self.id)
+        else:
+            async with asyncio.timeout(timeout_s):
+                row, event = await self.client._ended(self.id)
         return self._outcome(row, event)
 
     def _outcome(self, row: ExecutionRow, event: Event | None) -> R:

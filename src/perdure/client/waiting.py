@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from perdure.errors import EngineClosed
+from perdure.errors import EngineClosed, ExecutionNotFound
 from perdure.events import Event, Kind
 from perdure.store import ExecutionRow, Store
 
@@ -35,12 +35,13 @@ class Waiting:
         self._not_before = 0.0
 
     async def ended(self, id: str, is_open: Callable[[str], bool]) -> Ending:
-        """Wait for the newest run of an execution to end. `is_open` may say cheaply that it is certainly open."""
+        """Wait for the newest run of an execution to end. `is_open` may say cheaply that it is certainly open. Raises
+        `ExecutionNotFound`."""
         future: asyncio.Future[Ending] = self.loop.create_future()
         self._futures.setdefault(id, []).append(future)
         try:
-            if not is_open(id):
-                self._check(id)
+            if not is_open(id) and not self._check(id):
+                raise not_found(id)
             if self.remote and not future.done():
                 self._listen()
             return await future
@@ -84,12 +85,14 @@ class Waiting:
             if not future.done():
                 future.set_result(ending)
 
-    def _check(self, id: str) -> None:
-        row = self.store.find(id)
-        if row is not None and row.status.closed and row.ended_at is not None:
-            event = self.store.last_event(row.num)
+    def _check(self, id: str) -> bool:
+        """Look whether an execution has ended, and wake who waits for that; false when there is none."""
+        found = self.store.ending(id)
+        if found is not None and found[0].status.closed and found[0].ended_at is not None:
+            event = found[1]
             if event is None or event.kind is not Kind.CONTINUED:
-                self._resolve(id, (row, event))
+                self._resolve(id, found)
+        return found is not None
 
     # --- a runner in another process ---------------------------------------------------------------------------------
 
@@ -130,3 +133,11 @@ class Waiting:
                 return
             self._look_handle.cancel()
         self._look_handle = self.loop.call_later(delay, self._look)
+
+
+def not_found(id: str, run: int | None = None, newest: ExecutionRow | None = None) -> ExecutionNotFound:
+    """Say that there is no such execution, or no such run of it."""
+    if run is not None and newest is not None:
+        hint = f"`perdure list --prefix {id}` shows its runs"
+        return ExecutionNotFound(f"execution {id} has no run {run}; the newest is {newest.run}", hint=hint)
+    return ExecutionNotFound(f"there is no execution {id}", hint="`perdure list` shows what there is")

@@ -40,7 +40,7 @@ class Blob(NamedTuple):
 class Payloads:
     """Store and load payload text. Sizes are in bytes of UTF-8, before compression and codec."""
 
-    __slots__ = ("_small", "blob_threshold", "codec", "max_bytes")
+    __slots__ = ("blob_threshold", "codec", "max_bytes", "plain_below")
 
     def __init__(
         self, codec: Codec | None = None, max_bytes: int = 16 * 1024 * 1024, blob_threshold: int = 64 * 1024
@@ -49,16 +49,16 @@ class Payloads:
         self.max_bytes = max_bytes
         self.blob_threshold = blob_threshold
         # no character takes more than 4 bytes: text this short needs no look at its size
-        self._small = blob_threshold // 4 if codec is None else -1
+        self.plain_below = blob_threshold // 4 if codec is None else -1
 
     def store(self, text: str | None) -> str | bytes | Blob | None:
         """Return what the database keeps: the text itself, the codec's bytes, or a `Blob` when it is large.
 
         Whatever its size: what got here was accepted before, or is a record that must not be lost, such as a failure.
         """
-        if text is None or len(text) <= self._small:
+        if text is None or len(text) <= self.plain_below:
             return text
-        if text.isascii() and len(text) <= self._small * 4:
+        if text.isascii() and len(text) <= self.plain_below * 4:
             return text
         return self._store(text.encode())
 

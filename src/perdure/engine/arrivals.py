@@ -104,9 +104,9 @@ class Arrivals:
         match Purpose(timer.purpose):
             case Purpose.SLEEP:
                 if live.timers.pop(timer.seq, None) is not None or live.run is None:
-                    runner.work.internal.append(Deliver(live.row, Kind.TIMER_FIRED, timer.seq))
+                    runner.work.told.append(Deliver(live.row, Kind.TIMER_FIRED, timer.seq))
             case Purpose.DEADLINE:
-                runner.work.internal.append(Deliver(live.row, Kind.TIMED_OUT))
+                runner.work.told.append(Deliver(live.row, Kind.TIMED_OUT))
             case Purpose.RETRY:
                 runner.outcomes.retry_due(live, timer.seq)
             case Purpose.ACTIVITY_TIMEOUT:
@@ -176,6 +176,11 @@ class Arrivals:
         inputs.extendleft(reversed(arrived))
         inputs.rotate(place)
         self.queued.update(n for item in arrived if (n := _inbox_entry(item)) is not None)
+
+    def handled(self, item: Deliver | Request) -> None:
+        """Forget an inbox entry that was handled. Not before: taking up its execution must not find it parked."""
+        if item.inbox is not None:
+            self.queued.discard(item.inbox)
 
     def unpark(self, live: Live) -> None:
         """Deliver what waited in the inbox while the execution was paused or blocked, in order. If it ends meanwhile,

@@ -124,10 +124,10 @@ class Commands:
         if call is None:
             return
         workflow = call.target
-        existing = runner.memory.find(child.id)
+        existing = (runner.memory.find if workflow.id or runner.cautious else runner.memory.known)(child.id)
         if existing is not None and not self._superseded(live.row, existing):
             error = ExecutionExists(f"execution {child.id} exists already", hint="give the child another id")
-            runner.work.internal.append(Deliver(live.row, Kind.CHILD_FAILED, event.seq, None, encode_failure(error)))
+            runner.work.told.append(Deliver(live.row, Kind.CHILD_FAILED, event.seq, None, encode_failure(error)))
             return
         runner.registry.learn(workflow)
         row = ExecutionRow(
@@ -183,7 +183,7 @@ class Commands:
             return
         if row.parent_row is live.row or row.parent_num == live.row.num:
             data = msgspec.json.encode(reason).decode()
-            self.runner.work.internal.append(Deliver(row, Kind.CANCEL_REQUESTED, None, None, data))
+            self.runner.work.told.append(Deliver(row, Kind.CANCEL_REQUESTED, None, None, data))
 
     def _send(self, live: Live, event: Event) -> None:
         sent = msgspec.json.decode(event.data or "", type=Sent)
@@ -192,7 +192,7 @@ class Commands:
             self.runner.note_lost_signal(live, event.name or "", sent.to)
             return
         data = bytes(sent.value).decode()
-        self.runner.work.internal.append(Deliver(row, Kind.SIGNAL_RECEIVED, None, event.name, data))
+        self.runner.work.told.append(Deliver(row, Kind.SIGNAL_RECEIVED, None, event.name, data))
 
     # --- ending -----------------------------------------------------------------------------------------------------
 
@@ -268,7 +268,7 @@ class Commands:
                 self.runner.put_aside(parent, Deliver(parent, kind, row.parent_seq, row.workflow, data))
                 self.runner.arrivals.look = True
             return
-        self.runner.work.internal.append(Deliver(parent, kind, row.parent_seq, row.workflow, data))
+        self.runner.work.told.append(Deliver(parent, kind, row.parent_seq, row.workflow, data))
 
     def _parent(self, row: ExecutionRow) -> ExecutionRow | None:
         """Find a child's parent as it is now. The row that the child came with may be from before a failed commit."""

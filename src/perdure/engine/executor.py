@@ -21,6 +21,7 @@ from perdure.codec import decode_failure, rebuild_failure
 from perdure.codec.payload import Payloads
 from perdure.engine import program
 from perdure.engine.attempt import Attempt
+from perdure.engine.eager import start_eagerly
 from perdure.engine.inputs import AttemptDone, AttemptStarts, Input, TransactionDue
 from perdure.engine.limits import Limits, limited
 from perdure.engine.outcomes import Stopped
@@ -83,9 +84,11 @@ class Executor:
         self._places -= 1
         run = self._run_program if options.executor == "exec" else self._run_async
         attempt.unbegun = True
-        attempt.handle = self.loop.create_task(run(attempt, attempt.number))
-        if options is not _PLAIN and limited(options):
+        if limited(options):
             self.limits.started(attempt)
+        task = start_eagerly(self.loop, run(attempt, attempt.number))
+        if attempt in self.running:  # it has not ended yet
+            attempt.handle = task
 
     def _free_place(self) -> None:
         self._places += 1
@@ -117,7 +120,8 @@ class Executor:
         attempt.unbegun = False
         outcome: str | BaseException
         try:
-            await self._starts_here(attempt)
+            if attempt.stop or attempt.ended or attempt.needs_proof:
+                await self._starts_here(attempt)
             attempt_var.set(attempt)
             args, kwargs = activity.arguments.call_args(attempt.data)
             outcome = activity.returns.check(await activity.fn(*args, **kwargs))
@@ -220,6 +224,7 @@ class Executor:
 
     def _done(self, attempt: Attempt, number: int, outcome: str | BaseException, log: str | None = None) -> None:
         self.running.pop(attempt, None)
+        attempt.handle = None  # it leads back to the attempt: together they would wait for the garbage collector
         if not attempt.ended:
             self.submit(AttemptDone(attempt, number, outcome, log))
 
@@ -271,9 +276,6 @@ class Executor:
         for worker in list(self._workers):
             worker.end()
         self._workers.clear()
-
-
-_PLAIN = ActivityOptions()
 
 
 def _patience_s(attempt: Attempt) -> float:

@@ -37,4 +37,7 @@ class Live:
 
     def status(self) -> Status:
         """Give what the row should say while the execution is open and not held."""
-        return Status.RUNNING if any(attempt.active for attempt in self.attempts.values()) else Status.WAITING
+        for attempt in self.attempts.values():
+            if attempt.active:
+                return Status.RUNNING
+        return Status.WAITING

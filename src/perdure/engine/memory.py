@@ -78,12 +78,15 @@ class Memory:
 
     def find(self, id: str) -> ExecutionRow | None:
         """Give the newest run with this id as this batch sees it."""
+        return self.known(id) or self.runner.store.find(id)
+
+    def known(self, id: str) -> ExecutionRow | None:
+        """Give it if it is in memory or ended in this batch, without looking into the file."""
         live = self.lives.get(id)
         if live is not None:
             return live.row
-        if id in self.runner.work.closed:
-            return self.runner.work.closed[id][0]
-        return self.runner.store.find(id)
+        closed = self.runner.work.closed.get(id)
+        return None if closed is None else closed[0]
 
     def by_num(self, num: int) -> ExecutionRow | None:
         """Give a row by its key, the very object that is in memory if there is one."""

@@ -117,7 +117,7 @@ class Requests:
     def _cancel(self, live: Live, item: Request) -> None:
         if live.row.status is Status.PAUSED:
             self._resume(live)
-        self.runner.work.internal.append(Deliver(live.row, Kind.CANCEL_REQUESTED, None, None, item.data or "null"))
+        self.runner.work.told.append(Deliver(live.row, Kind.CANCEL_REQUESTED, None, None, item.data or "null"))
 
     def _complete(self, live: Live, item: Request) -> None:
         token = Token.parse(item.name or "")

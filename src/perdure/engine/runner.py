@@ -102,6 +102,10 @@ class Runner:
         self.collisions = 0
         self.suspects = 0
         """How many batches are to take one input only: one of those that were taken breaks the commit."""
+        self.cautious = False
+        """Whether to look even ids that were made up here up in the file: the last batch met one that is taken."""
+        self.foreign = False
+        """Whether the watchdog's thread is driving in the loop's place."""
         self.mutex = threading.Lock()
         self.memory = Memory(self, hot)
         self.arrivals = Arrivals(self)
@@ -126,6 +130,11 @@ class Runner:
             self.loop.call_soon(self.pump)
         else:
             self.loop.call_soon_threadsafe(self.pump)
+
+    @property
+    def due(self) -> bool:
+        """Whether it has something to do now. From any thread."""
+        return self._scheduled or self.arrivals.waiting()
 
     def recover(self) -> None:
         """Look at every execution that was running when the runner before stopped. Called once, at the start."""
@@ -176,15 +185,20 @@ class Runner:
     def pump(self) -> None:
         """Handle what has arrived: one batch, one transaction, then its effects."""
         self._scheduled = False
+        foreign = threading.get_ident() != self.loop_thread
         with self.mutex:
             if self.closed:
                 return
+            self.foreign = foreign
             work = self._batch()
-        if work is not None:
-            self._let_out(work)
+        if work is not None and work.effects:
+            if foreign:
+                self.loop.call_soon_threadsafe(self._effects, work)
+            else:
+                self._effects(work)
         if (self.inputs or self.arrivals.waiting()) and self.faults == 0:
             self.wake()
-        if not self.foreign:
+        if not foreign:
             self.arrivals.set_alarm(FAULT_WAIT_S[min(self.faults, len(FAULT_WAIT_S)) - 1] if self.faults else None)
 
     def _batch(self) -> Work | None:
@@ -211,6 +225,7 @@ class Runner:
         self.faults = 0
         if not one:
             self.collisions = 0
+        self.cautious = False
         self.arrivals.committed()
         self.inputs.extend(work.later)
         if not self.foreign:
@@ -220,7 +235,8 @@ class Runner:
     def _stumble(self, work: Work, error: Exception, handled: bool, one: bool) -> None:
         """Find out what a batch failed on: the store as a whole, or one execution, which is set aside."""
         if isinstance(error, ExecutionExists) and self.collisions < COLLISIONS:
-            self.collisions += 1  # another process was faster with an id: look again
+            self.collisions += 1  # another process was faster with an id, or one made up is taken: look again
+            self.cautious = True
             self._failed(work, None)
         elif isinstance(error, StoreError) and not isinstance(error, RowRefused):
             self._failed(work, error)
@@ -243,39 +259,30 @@ class Runner:
 
     def _handle_all(self, work: Work, limit: int) -> None:
         postponed: list[Input] = []
-        while work.internal or (self.inputs and len(work.taken) < limit):
-            internal = bool(work.internal)
-            item = work.internal.popleft() if internal else self.inputs.popleft()
-            later = self.foreign and self._belongs_to_loop(item)
-            if isinstance(item, Deliver) and internal and (later or len(work.taken) >= BATCH_TOLD):
-                self.put_aside(item.row, item)  # belongs into this transaction: the inbox keeps it
-                self.arrivals.look = True
-                continue
-            if later:
-                postponed.append(item)
-                continue
-            work.taken.append(item)
+        inputs, told, taken = self.inputs, work.told, work.taken
+        while told or (inputs and len(taken) < limit):
+            item: Input
+            if told:
+                item = message = told.popleft()
+                if len(taken) >= BATCH_TOLD or (self.foreign and self._belongs_to_loop(message)):
+                    self.put_aside(message.row, message)  # belongs into this transaction: the inbox keeps it
+                    self.arrivals.look = True
+                    continue
+            else:
+                item = inputs.popleft()
+                if self.foreign and self._belongs_to_loop(item):
+                    postponed.append(item)
+                    continue
+            taken.append(item)
             self.handle(item)
-        self.inputs.extendleft(reversed(postponed))
-
-    def _let_out(self, work: Work) -> None:
-        """Let the effects of a committed batch out, on the loop's thread."""
-        if not (work.starts or work.stops or work.replies or work.closed or work.goes):
-            return
-        if self.foreign:
-            self.loop.call_soon_threadsafe(self._effects, work)
-        else:
-            self._effects(work)
+        if postponed:
+            inputs.extendleft(reversed(postponed))
 
     def _effects(self, work: Work) -> None:
+        """Let the effects of a committed batch out, on the loop's thread. Callers hear first: an attempt may answer at
+        once, and the next commit then comes before anything else on the loop."""
         for attempt in work.stops:
             attempt.abandon()
-        for attempt in work.starts:
-            if attempt.phase is Phase.READY and not attempt.ended:
-                attempt.phase = Phase.RUNNING
-                self._start(attempt)
-        for go in work.goes:
-            go()
         if work.closed:
             self.on_closed(work.closed)
         for future, value in work.replies:
@@ -285,6 +292,12 @@ class Runner:
                 future.set_exception(value)
             else:
                 future.set_result(value)
+        for attempt in work.starts:
+            if attempt.phase is Phase.READY and not attempt.ended:
+                attempt.phase = Phase.RUNNING
+                self._start(attempt)
+        for go in work.goes:
+            go()
 
     def _start(self, attempt: Attempt) -> None:
         if self.draining:
@@ -295,11 +308,6 @@ class Runner:
         except Exception as error:  # no thread or process to be had, for example
             self.submit(AttemptDone(attempt, attempt.number, error))
 
-    @property
-    def foreign(self) -> bool:
-        """Whether the watchdog's thread is driving in the loop's place."""
-        return threading.get_ident() != self.loop_thread
-
     # --- handling ---------------------------------------------------------------------------------------------------
 
     def handle(self, item: Input) -> None:
@@ -308,20 +316,20 @@ class Runner:
                 self.outcomes.handle(item)
             case Deliver():
                 self._deliver(item)
+                self.arrivals.handled(item)
             case Begin():
                 self._begin(item)
             case Start():
                 self.requests.start(item)
             case Request():
                 self.requests.handle(item)
+                self.arrivals.handled(item)
             case AttemptStarts():
                 self.outcomes.starts(item)
             case TransactionDue():
                 self.outcomes.run_transaction(item)
             case _:
                 assert_never(item)
-        if isinstance(item, Deliver | Request) and item.inbox is not None:
-            self.arrivals.queued.discard(item.inbox)  # not before: taking up its execution must not find it parked
 
     def _deliver(self, item: Deliver) -> None:
         live = self.memory.live(item.row)

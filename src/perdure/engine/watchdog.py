@@ -45,6 +45,8 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._closed.wait(BLOCKED_AFTER_S):
+            if not (self.runner.due or any(True for _ in self.running())):
+                continue  # an idle engine is not to be woken for this
             self._answered.clear()
             try:
                 self.runner.loop.call_soon_threadsafe(self._answered.set)

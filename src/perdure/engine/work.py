@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure.engine.attempt import Attempt
-from perdure.engine.inputs import Input
+from perdure.engine.inputs import Deliver, Input
 from perdure.engine.live import Live
 from perdure.events import Event
 from perdure.store import Batch, ExecutionRow
@@ -21,7 +21,6 @@ class Work:
         "batch",
         "closed",
         "goes",
-        "internal",
         "later",
         "looked",
         "replies",
@@ -30,6 +29,7 @@ class Work:
         "taken",
         "timers",
         "timers_fired",
+        "told",
         "touched",
     )
 
@@ -37,7 +37,7 @@ class Work:
         self.batch = Batch()
         self.taken: list[Input] = []
         """The inputs that went into it; handled again, or refused, if the commit fails."""
-        self.internal: deque[Input] = deque()
+        self.told: deque[Deliver] = deque()
         """What these executions tell each other; belongs into the same transaction."""
         self.later: list[Input] = []
         """Inputs for the next batch, if this one is written."""
@@ -55,6 +55,11 @@ class Work:
         """Whether somebody else may have written to the file."""
         self.timers: list[ExecutionRow | None] = []
         """Whose timers went into it."""
+
+    @property
+    def effects(self) -> bool:
+        """Whether anything is to leave the process once it is written."""
+        return bool(self.starts or self.stops or self.replies or self.closed or self.goes)
 
     def reply(self, future: asyncio.Future[Any] | None, value: Any = None) -> None:
         if future is not None:

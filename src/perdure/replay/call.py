@@ -24,20 +24,7 @@ class Call(asyncio.Future[R], Generic[R]):
     `await call` in an `async def` workflow, `call.result()` in a `def` one.
     """
 
-    run: Run
-    target: Any
-    """The activity, workflow or signal that was called, with the options of this call."""
-    seq: int
-    """The event that started it; 0 for the receiving of a signal."""
-    data: str
-    """Its arguments as JSON, by name."""
-    decode: Callable[[str], R]
-    order: int
-    execution_id: str | None = None
-    """The id of the child; None for an activity."""
-    cancel_sent: bool = False
-    on_cancel: Callable[[Call[Any]], bool] | None
-    """Told of a cancellation; true when the call ends at once, false when it ends with its own end event."""
+    __slots__ = ("cancel_sent", "data", "decode", "execution_id", "on_cancel", "order", "run", "seq", "target")
 
     def __init__(
         self,
@@ -48,13 +35,20 @@ class Call(asyncio.Future[R], Generic[R]):
         decode: Callable[[str], R],
         on_cancel: Callable[[Call[Any]], bool] | None = None,
     ) -> None:
-        super().__init__(loop=run.loop)
+        asyncio.Future.__init__(self, loop=run.loop)
         self.run = run
         self.target = target
+        """The activity, workflow or signal that was called, with the options of this call."""
         self.seq = seq
+        """The event that started it; 0 for the receiving of a signal."""
         self.data = data
+        """Its arguments as JSON, by name."""
         self.decode = decode
         self.on_cancel = on_cancel
+        """Told of a cancellation; true when the call ends at once, false when it ends with its own end event."""
+        self.execution_id: str | None = None
+        """The id of the child; None for an activity."""
+        self.cancel_sent = False
         run.made += 1
         self.order = run.made
 
@@ -83,6 +77,7 @@ class Call(asyncio.Future[R], Generic[R]):
             wait_in_greenlet(self)
         return super().result()
 
-    def __del__(self) -> None:
-        # asyncio logs an error when a failed future is dropped unread; here the log already has the failure
+    def fail(self, error: BaseException) -> None:
+        """End with an error. asyncio would log one that nobody reads; here the history has it."""
+        self.set_exception(error)
         self._log_traceback = False

@@ -66,6 +66,8 @@ class Timer(asyncio.TimerHandle):
 class WorkflowTask(asyncio.Task[Any]):
     """A task whose hash is the order in which it was made, so that sets of tasks iterate the same way everywhere."""
 
+    __slots__ = ("order",)
+
     def __init__(self, coroutine: Coroutine[Any, Any, Any], *, order: int, **kwargs: Any) -> None:
         self.order = order
         super().__init__(coroutine, **kwargs)
@@ -80,6 +82,8 @@ class WorkflowTask(asyncio.Task[Any]):
 class WorkflowFuture(asyncio.Future[Any]):
     """A future whose hash is the order in which it was made, as with tasks."""
 
+    __slots__ = ("order",)
+
     def __init__(self, loop: WorkflowLoop) -> None:
         super().__init__(loop=loop)
         loop.run.made += 1
@@ -91,6 +95,8 @@ class WorkflowFuture(asyncio.Future[Any]):
 
 class WorkflowLoop(asyncio.AbstractEventLoop):
     """See the module. `run` is the execution; it must be alive for any durable act."""
+
+    __slots__ = ("generators", "ready", "run", "tasks", "timers")
 
     def __init__(self, run: Run) -> None:
         self.run: Run = run
@@ -104,6 +110,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def drain(self) -> None:
         """Run what is ready, and what that makes ready, until nothing is."""
         ready = self.ready
+        if not ready:
+            return
         outer = _get_running_loop()
         outer_hooks = sys.get_asyncgen_hooks()
         _set_running_loop(self)

@@ -105,6 +105,9 @@ class Store(Protocol):
     def find(self, id: str) -> ExecutionRow | None:
         """Give the newest run with this id."""
 
+    def ending(self, id: str) -> tuple[ExecutionRow, Event | None] | None:
+        """Give the newest run with this id and its last event, as of one instant."""
+
     def get(self, num: int) -> ExecutionRow | None: ...
 
     def children(self, num: int) -> list[ExecutionRow]:

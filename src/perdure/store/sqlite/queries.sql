@@ -21,9 +21,20 @@ INSERT INTO sqlite_sequence (name, seq) VALUES ('perdure_execution', ?);
 -- name: meta
 SELECT value FROM perdure_meta WHERE key = ?;
 
--- name: insert_execution
-INSERT INTO perdure_execution (id, run, workflow, status, created_at, ended_at, parent, parent_seq, deadline_at, deployment, problem)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+-- name: insert_execution_many
+INSERT INTO perdure_execution
+  (num, id, run, workflow, status, created_at, ended_at, parent, parent_seq, deadline_at, deployment, problem)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: next_num
+-- A key that no execution has or had. Read and used in one transaction, so that nobody else takes it.
+SELECT 1 + max(coalesce((SELECT max(num) FROM perdure_execution), 0),
+  coalesce((SELECT value FROM perdure_meta WHERE key = 'last_num'), 0));
+
+-- name: note_last_num
+-- Run before executions are deleted, in the same transaction.
+INSERT INTO perdure_meta (key, value) SELECT 'last_num', coalesce(max(num), 0) FROM perdure_execution WHERE true
+ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value);
 
 -- name: append_many
 INSERT INTO perdure_event (execution, seq, kind, at, ref, name, data, blob) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
@@ -99,6 +110,14 @@ SELECT data, blob FROM perdure_event WHERE seq <= 2 AND kind = 2 AND execution =
   WHERE x.num = ? AND f.run > coalesce((SELECT max(b.run) FROM perdure_execution b
     WHERE b.id = x.id AND b.run < x.run AND b.status <> 'continued'), 0)
   ORDER BY f.run LIMIT 1);
+
+-- name: ending
+-- The newest run with an id, and its last event.
+SELECT x.num, x.id, x.run, x.workflow, x.status, x.created_at, x.ended_at, x.parent, x.parent_seq, x.deadline_at,
+  x.deployment, x.problem, e.seq, e.kind, e.at, e.ref, e.name, e.data, e.blob
+FROM perdure_execution x LEFT JOIN perdure_event e
+  ON e.execution = x.num AND e.seq = (SELECT max(seq) FROM perdure_event WHERE execution = x.num)
+WHERE x.id = ? ORDER BY x.run DESC LIMIT 1;
 
 -- name: state
 SELECT key, data FROM perdure_state WHERE execution = ? ORDER BY key;

@@ -136,6 +136,13 @@ class Reader:
         rows = self.rows("last_event", (num,))
         return self.event(rows[0]) if rows else None
 
+    def ending(self, id: str) -> tuple[ExecutionRow, Event | None] | None:
+        rows = self.rows("ending", (id,))
+        if not rows:
+            return None
+        row, event = rows[0][:12], rows[0][12:]
+        return _execution(row), None if event[0] is None else self.event(event)
+
     def first_input(self, num: int) -> str | None:
         rows = self.rows("first_input", (num,))
         return self.load(*rows[0]) if rows else None

@@ -35,6 +35,7 @@ class Retention:
         deleted = 0
         connection, sql = self.writer.connection, queries()
         with self.writer._transaction():
+            connection.execute(sql["note_last_num"])
             for num in nums:
                 connection.execute(sql["delete_execution"], (num,))
                 if not connection.changes():

@@ -166,6 +166,9 @@ class SqliteStore:
     def find(self, id: str) -> ExecutionRow | None:
         return self.reader.find(id)
 
+    def ending(self, id: str) -> tuple[ExecutionRow, Event | None] | None:
+        return self.reader.ending(id)
+
     def get(self, num: int) -> ExecutionRow | None:
         return self.reader.get(num)
 

@@ -1,7 +1,7 @@
 """Writing: the runner's batches, and the requests of everyone else.
 
-1. A batch is one transaction, begun with IMMEDIATE. Its first statement reads the runner's epoch: a stale runner is
-   refused.
+1. A batch is one transaction, begun with IMMEDIATE. If anyone else has written since the last one, its first
+   statement reads the runner's epoch: a stale runner is refused.
 2. After any error the transaction is rolled back; the file is as before the batch.
 3. A transactional activity writes inside the same transaction, fenced by a savepoint and an authorizer.
 """
@@ -36,6 +36,8 @@ class Writer:
         self.payloads = payloads
         self.now = now
         self.epoch: int | None = None
+        self._left_as = -1
+        """The version of the file after our last commit. The pager counts it up with every change by anyone."""
         self._alone = threading.Lock()
         """Clients ask on their loop's thread while `gc` works on another."""
         self._sql = queries()
@@ -67,6 +69,7 @@ class Writer:
             self._begin()
             self._write(batch)
             self.connection.execute("COMMIT")
+            self._left_as = self.connection.data_version()
         except apsw.Error as error:
             self.rollback()
             raise translate(self.path, error) from error
@@ -115,7 +118,8 @@ class Writer:
         if self.connection.in_transaction:
             return
         self.connection.execute("BEGIN IMMEDIATE")
-        self._refuse_stale()
+        if self.connection.data_version() != self._left_as:  # else nobody has written since our last commit
+            self._refuse_stale()
 
     def _refuse_stale(self) -> None:
         epoch = self.connection.execute(self._sql["epoch"]).get
@@ -130,7 +134,7 @@ class Writer:
         if batch.executions:
             self._insert_executions(batch.executions)
         if batch.events:
-            self._many("append_many", [self._event(row.num, event) for row, event in batch.events])
+            self._many("append_many", self._events(batch.events))
         if batch.statuses:
             rows = ((r.status.value, r.ended_at, r.problem, r.deployment, r.deadline_at, r.num) for r in batch.statuses)
             self._many("set_status_many", rows)
@@ -154,24 +158,35 @@ class Writer:
             self._many("remove_heartbeat_many", batch.heartbeats_done)
 
     def _insert_executions(self, rows: list[ExecutionRow]) -> None:
-        sql = self._sql["insert_execution"]
-        execute = self.connection.execute
-        for r in rows:
-            values = (
-                r.id, r.run, r.workflow, r.status.value, r.created_at, r.ended_at, r.parent_num, r.parent_seq,
+        first: int = self.connection.execute(self._sql["next_num"]).get
+        for num, row in enumerate(rows, first):
+            row.num = num
+        values = (
+            (
+                r.num, r.id, r.run, r.workflow, r.status.value, r.created_at, r.ended_at, r.parent_num, r.parent_seq,
                 r.deadline_at, r.deployment, r.problem,
-            )  # fmt: skip
-            try:
-                execute(sql, values)
-            except apsw.ConstraintError as error:
-                raise ExecutionExists(f"execution {r.id} exists already (run {r.run})") from error
-            r.num = self.connection.last_insert_rowid()
+            )
+            for r in rows
+        )  # fmt: skip
+        try:
+            self._many("insert_execution_many", values)
+        except apsw.ConstraintError as error:
+            ids = ", ".join(row.id for row in rows[:5])
+            raise ExecutionExists(f"one of these executions exists already: {ids}") from error
 
-    def _event(self, num: int, event: Event) -> tuple[Any, ...]:
-        data = event.data
-        if data is None or (self.payloads.codec is None and len(data) < self.payloads.blob_threshold // 4):
-            return (num, event.seq, event.kind, event.at, event.ref, event.name, data, None)
-        stored = self.payloads.store(data)
+    def _events(self, events: Iterable[tuple[ExecutionRow, Event]]) -> list[tuple[Any, ...]]:
+        plain_below = self.payloads.plain_below
+        return [
+            (row.num, e.seq, e.kind, e.at, e.ref, e.name, e.data, None)
+            if e.data is None or len(e.data) < plain_below
+            else self._large(row.num, e)
+            for row, e in events
+        ]
+
+    def _large(self, num: int, event: Event) -> tuple[Any, ...]:
+        """Give the row of an event whose data may have to be encoded or stored apart."""
+        assert event.data is not None
+        stored = self.payloads.store(event.data)
         if isinstance(stored, Blob):
             self.connection.execute(self._sql["put_blob"], (stored.digest, stored.body))
             return (num, event.seq, event.kind, event.at, event.ref, event.name, None, stored.digest)
@@ -195,9 +210,8 @@ class Writer:
 
     def create(self, created: list[tuple[ExecutionRow, list[Event]]]) -> None:
         with self._transaction():
-            for row, events in created:
-                self._insert_executions([row])
-                self._many("append_many", [self._event(row.num, event) for event in events])
+            self._insert_executions([row for row, _ in created])
+            self._many("append_many", self._events((row, event) for row, events in created for event in events))
 
     def request(self, requests: list[Parked]) -> None:
         with self._transaction():

@@ -14,9 +14,9 @@ CREATE TABLE perdure_kind (
 ) STRICT;
 
 -- A projection: one row a run of an execution. A `num` is never given twice: what is left of a deleted execution (a child, a
--- timer) must not find another one in its place.
+-- timer) must not find another one in its place, so deleting notes the highest in perdure_meta as `last_num`.
 CREATE TABLE perdure_execution (
-  num INTEGER PRIMARY KEY AUTOINCREMENT,
+  num INTEGER PRIMARY KEY,
   id TEXT NOT NULL,
   run INTEGER NOT NULL,
   workflow TEXT NOT NULL,
