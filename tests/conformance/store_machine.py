@@ -24,6 +24,8 @@ from perdure.store import Batch, ExecutionRow, Filter, Parked, Purpose, Store, T
 from perdure.types import Status, instant
 
 PROCESSES = st.integers(0, 1)
+ANYONE = st.integers(0, 9)
+"""One of the processes; mostly the one that is the runner, if there is one."""
 IDS = st.sampled_from(["a", "b", "ab", "ü"])
 KEYS = st.sampled_from(["one", "two"])
 LARGE = ['"' + letter * 70_000 + '"' for letter in "xy"]
@@ -85,8 +87,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert epoch > self.epoch
         self.leader, self.epoch = process, epoch
 
-    @rule(process=PROCESSES, data=st.data(), duplicate=st.integers(0, 9).map(lambda n: n == 0))
-    def commit(self, process: int, data: st.DataObject, duplicate: bool) -> None:
+    @rule(who=ANYONE, data=st.data(), duplicate=st.integers(0, 9).map(lambda n: n == 0))
+    def commit(self, who: int, data: st.DataObject, duplicate: bool) -> None:
         batch = Batch()
         for _ in range(data.draw(st.integers(0, 2))):
             self._add(batch, data.draw)
@@ -99,7 +101,12 @@ class StoreMachine(RuleBasedStateMachine):
         batch.inbox_done = data.draw(st.lists(st.integers(1, self.model.last_n + 1), max_size=3, unique=True))
         if duplicate and batch.events:
             batch.events.append(batch.events[0])
-        self._commit(process, batch)
+        self._commit(self._process(who), batch)
+
+    commit_more = commit_often = commit
+
+    def _process(self, who: int) -> int:
+        return who % 2 if who < 2 or self.leader is None else self.leader
 
     def _commit(self, process: int, batch: Batch) -> bool:
         """Commit a batch, or see it refused as a whole for the right reason; give whether it was written."""
@@ -176,9 +183,10 @@ class StoreMachine(RuleBasedStateMachine):
         kind = Kind.TIMER_FIRED.value if what == "event" else None
         return Parked(row, what, kind, draw(st.none() | st.integers(1, 3)), draw(st.none() | KEYS), draw(DATA))
 
-    @rule(process=PROCESSES, data=st.data(), ends=st.lists(st.booleans(), min_size=1, max_size=3), writes=st.booleans())
-    def run_transactional_activities(self, process: int, data: st.DataObject, ends: list[bool], writes: bool) -> None:
+    @rule(who=ANYONE, data=st.data(), ends=st.lists(st.booleans(), min_size=1, max_size=3), writes=st.booleans())
+    def run_transactional_activities(self, who: int, data: st.DataObject, ends: list[bool], writes: bool) -> None:
         """Each ends well or raises; what those that ended well wrote goes the way of the batch."""
+        process = self._process(who)
         store = self.stores[process]
         if process != self.leader:
             with pytest.raises(StaleRunner), store.savepoint():

@@ -69,14 +69,19 @@ class SqliteStore:
     @cached_property
     def writer(self) -> Writer:
         writer = Writer(self._connect(), self.path, self.payloads, self.now)
-        self._check_codec(writer)
+        try:
+            with translated(self.path):
+                startup.use_log(writer.connection)
+            self._check_codec(writer)
+        except BaseException:
+            writer.connection.close()
+            raise
         return writer
 
     def _check_codec(self, writer: Writer) -> None:
         """Keep plain text out of a file whose payloads are encoded: once it was written with a codec, it needs one."""
         encoded = self.reader.meta("encoded") is not None
         if encoded and self.payloads.codec is None:
-            writer.connection.close()
             raise StoreError(
                 f"the payloads of {self.path} are encoded (encrypted) and no codec was given",
                 hint="pass the codec that they were written with, such as AesGcmCodec.from_environment()",
