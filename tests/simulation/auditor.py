@@ -43,8 +43,8 @@ class Auditor:
         self.leader: Process | None = None
         self.tally: set[str] = set()
         """Idempotency keys of transactional activities whose row is in the file."""
-        self._of_inbox: dict[int, int] = {}
-        """Entries of the inbox to the execution that they are for."""
+        self.proofs: set[tuple[int, int]] = set()
+        """Activities of which the file ever said that an attempt starts, (execution, seq)."""
 
     def demand(self, holds: bool, text: str, invariant: int) -> None:
         if not holds:
@@ -73,7 +73,9 @@ class Auditor:
             shadow = self.shadows[num]
             earlier = shadow.before
             self.demand(earlier is None or earlier.status.closed, f"{shadow.id} has two open runs", 6)
-            problem = shadow.follow() or shadow.problem()
+            if shadow.status is Status.BLOCKED:
+                self.demand(not store.process.is_current, f"{shadow} is blocked: {shadow.row[11]}", 4)
+            problem = shadow.follow() or shadow.problem() or self._problem_of_family(shadow)
             self.demand(not problem, f"{shadow} {problem}", 4 if "replay" in problem else 0)
         self._check_tally(changes, rows)
 
@@ -89,6 +91,8 @@ class Auditor:
             case "state":
                 return self._entry(self._shadow(change, 0).state, change, 1, 2)
             case "heartbeat":
+                if change.after is not None:
+                    self.proofs.add(change.after[:2])
                 return self._entry(self._shadow(change, 0).beats, change, 1, None)
             case "inbox":
                 return self._inbox(process, change)
@@ -112,7 +116,11 @@ class Auditor:
         shadow = self._shadow(change, 0)
         shadow.append(change)
         self.events += 1
-        self.timeline.note(process, "event", (str(shadow), shadow.events[-1]))
+        event = shadow.events[-1]
+        self.timeline.note(process, "event", (str(shadow), event))
+        if event.kind is Kind.ACTIVITY_FAILED and ":AttemptInterrupted" in (event.data or ""):
+            ran = (shadow.num, event.ref) in self.proofs
+            self.demand(ran, f"{shadow} is told that #{event.ref} was interrupted, and it never started", 3)
         return shadow.num
 
     def _execution(self, process: Process, change: Change) -> int:
@@ -157,6 +165,8 @@ class Auditor:
             del before.parked[row[0]]
         if change.after is not None:
             shadow.parked[row[0]] = row
+            if row[3] == Kind.TIMER_FIRED:
+                shadow.fired.add(row[4])
         if change.before is None:
             key = (shadow.id, row[2], row[6] if row[2] == "signal" else None)
             self.requests[key] = self.requests.get(key, 0) + 1
@@ -181,6 +191,19 @@ class Auditor:
             if change.table == "perdure_event" and change.after is not None:
                 asks = change.after[2] == Kind.STARTED and change.after[1] == 1
             self.demand(asks, f"{store.process} is not the runner (epoch {store.writer.epoch}) and wrote {change}", 6)
+
+    def _problem_of_family(self, shadow: Shadow) -> str:
+        """Give what is wrong between an execution and its parent and children."""
+        if shadow.closing is None:
+            return ""
+        parent = self.shadows.get(shadow.row[7] or 0)
+        if parent is not None and parent.closing is None and parent.waits_for(shadow.row[8]):
+            return f"has ended, and its parent {parent} was not told"
+        for child in [s for s in self.shadows.values() if s.row[7] == shadow.num and s.closing is None]:
+            started = shadow.events[child.row[8] - 1].data or ""
+            if '"on_parent_end":"abandon"' not in started and not child.told(Kind.CANCEL_REQUESTED):
+                return f"has ended, and its child {child} was not cancelled"
+        return ""
 
     def _check_tally(self, changes: Iterable[Change], rows: list[tuple[str, bool]]) -> None:
         """A transactional activity's row and its end in the log come in the same commit."""

@@ -33,6 +33,7 @@ class Caretaker:
         self._sent: dict[tuple[str, int, str], int] = {}
         """Signals that were asked for: by (id, run, name) how many."""
         self._resuming: set[str] = set()
+        self._retried: set[str] = set()
         self._last: Send | None = None
 
     # --- planning -----------------------------------------------------------------------------------------------------
@@ -57,11 +58,14 @@ class Caretaker:
         auditor, dice = self.world.auditor, self.dice
         for _ in range(dice.choice([1, 1, 2, 3])):
             self._plan(self._start(id, first := dice.random() < 0.8), at_s + (0 if first else dice.uniform(0, 3)))
-        for what, rate in ("cancel", 0.15), ("terminate", 0.05), ("pause", 0.2), ("retry", 0.1):
+        for what, rate in ("cancel", 0.15), ("terminate", 0.05), ("pause", 0.2):
             if dice.random() < rate:
                 self._plan(Demand(auditor, id, what), at_s + dice.uniform(0.0, 4.0))
                 if what == "terminate":
                     self.terminated.add(id)
+        if dice.random() < 0.1:
+            self._plan(Demand(auditor, id, "pause"), paused := at_s + dice.uniform(0.0, 2.0))
+            self._plan(Demand(auditor, id, "cancel"), paused + dice.uniform(0.0, 0.4))
         for _ in range(dice.randint(0, 2)):
             self._plan(Watch(auditor, id), at_s + dice.uniform(0.0, 4.0))
         self._plan(Read(auditor, id), at_s + dice.uniform(0.0, 4.0))
@@ -90,9 +94,18 @@ class Caretaker:
         for shadow in list(self.world.auditor.newest.values()):
             if not shadow.status.closed and (self.hurrying or self.dice.random() < 0.5):
                 self._help(shadow)
+            elif self._may_be_retried(shadow) and self.dice.random() < 0.3:
+                self._retried.add(shadow.id)
+                self._plan(Demand(self.world.auditor, shadow.id, "retry"), self.dice.random())
         if self.hurrying:
             self._end_collection()
         self.world.scheduler.after(HURRY_S if self.hurrying else SLOW_S, self._look_after)
+
+    def _may_be_retried(self, shadow: Shadow) -> bool:
+        """Say whether it failed, and nothing is lost by that: what a child said to a parent that had ended is."""
+        if shadow.status is not Status.FAILED or shadow.id in self._retried or "chat-" in str(shadow.events[0].data):
+            return False
+        return "chat-" not in str(shadow.events[min(1, len(shadow.events) - 1)].data)
 
     def _help(self, shadow: Shadow) -> None:
         auditor = self.world.auditor

@@ -57,6 +57,8 @@ class Process:
         self.station: Station | None = None
         """The engine or client that runs in it, once it is open."""
         self.on_end: Callable[[Process], None] | None = None
+        self.is_current = True
+        """Whether it has the newest code."""
         scheduler.processes.append(self)
 
     def __repr__(self) -> str:

@@ -25,7 +25,6 @@ class ProcessLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.process = process
         self.clock = process.scheduler.clock
-        self.tasks: dict[asyncio.Task[Any], None] = {}
         self.readers: dict[int, Callable[[], object]] = {}
 
     def time(self) -> float:
@@ -59,12 +58,11 @@ class ProcessLoop(asyncio.BaseEventLoop):
 
     def bury(self) -> None:
         """Take apart what a killed process leaves in memory. What its code does meanwhile reaches nobody."""
-        for task in list(self.tasks):
+        for task in asyncio.all_tasks(self):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             coroutine = task.get_coro()
             if coroutine is not None:
                 self._close(coroutine)
-        self.tasks.clear()
         self.readers.clear()
         self.close()
 
@@ -75,12 +73,6 @@ class ProcessLoop(asyncio.BaseEventLoop):
             return
 
     # --- what the engine asks -----------------------------------------------------------------------------------------
-
-    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        task = super().create_task(coro, **options)
-        self.tasks[task] = None
-        task.add_done_callback(self.tasks.pop)
-        return task
 
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
         return self.call_soon(callback, *args, context=context)

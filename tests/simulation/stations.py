@@ -81,6 +81,7 @@ class SimulatedEngine(Engine):
             now=process.now_us,
         )
         self.registry = world.registry
+        process.is_current = world.is_newest(self.registry)
         self._draw = random.Random(world.dice.random()).random
         self._lock = Lock(process, world)
 
@@ -104,6 +105,8 @@ class SimulatedEngine(Engine):
 
     def forget(self) -> None:
         """Let the memory of the killed process go, without any code of it having a say."""
+        if self._executor is not None:
+            self._executor._queue.clear()
         if self._runner is not None:
             self._runner.closed = True
             self._runner.drop_all()

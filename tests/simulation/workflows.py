@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from perdure import (
@@ -122,11 +123,21 @@ def begin(how: str, key: str, fails: int, wait_s: float) -> Any:
     return HOW[how].submit(key, fails, wait_s)
 
 
+_deployed: ContextVar[bool] = ContextVar("deployed", default=True)
+"""Whether the code that runs is the newest, the one with `patched`."""
+
 # --- the async workflow ---------------------------------------------------------------------------------------------
 
 
 @workflow
 async def play(program: list[Any]) -> list[Any]:
+    return await block(program)
+
+
+@workflow(name="play")
+async def play_before(program: list[Any]) -> list[Any]:
+    """Play as the code before the last deployment did."""
+    _deployed.set(False)
     return await block(program)
 
 
@@ -168,7 +179,9 @@ async def _set(key: str) -> str:
 
 
 async def _patch(patch_id: str) -> str:
-    return await do(patch_id) if patched(patch_id) else "the code before"
+    if _deployed.get() and patched(patch_id):
+        return await do(patch_id)
+    return await do_in_thread.submit(patch_id)
 
 
 async def _send(key: str) -> str:
@@ -298,6 +311,8 @@ async def collect(received: list[str]) -> list[str]:
         if value == "last":
             return received
         received.append(value)
+        if len(received) % 2:
+            await do(f"got {len(received)}", 0, 0.05)  # what comes meanwhile waits, and goes along to the next run
     return continue_as_new(received)
 
 
@@ -306,6 +321,13 @@ async def collect(received: list[str]) -> list[str]:
 
 @workflow
 def plain(program: list[Any]) -> list[Any]:
+    return plain_block(program)
+
+
+@workflow(name="plain")
+def plain_before(program: list[Any]) -> list[Any]:
+    """Do the same as the code before the last deployment did."""
+    _deployed.set(False)
     return plain_block(program)
 
 
@@ -351,6 +373,12 @@ def _plain_finally(key: str, steps: list[Any]) -> Any:
         do_in_thread(key)
 
 
+def _plain_patch(patch_id: str) -> str:
+    if _deployed.get() and patched(patch_id):
+        return do.submit(patch_id).result()
+    return do_in_thread(patch_id)
+
+
 def _plain_submit(keys: list[str]) -> list[str]:
     return [call.result() for call in [do.submit(key) for key in keys]]
 
@@ -361,7 +389,7 @@ _PLAIN_STEPS: dict[str, Any] = {
     "signal": lambda name: Signal(name).receive().result(),
     "outside": lambda key: ask_outside.submit(key).result(),
     "set": _plain_set,
-    "patch": lambda patch_id: do_in_thread(patch_id) if patched(patch_id) else "the code before",
+    "patch": _plain_patch,
     "break": lambda key: break_down.submit(key).result(),
     "try": _plain_try,
     "undo": _plain_undo,
@@ -372,3 +400,4 @@ _PLAIN_STEPS: dict[str, Any] = {
 }
 
 WORKFLOWS: list[Any] = [play, plain, tell, collect]
+BEFORE: list[Any] = [play_before, plain_before, tell, collect]

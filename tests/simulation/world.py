@@ -23,6 +23,7 @@ from simulation.bells import Bells
 from simulation.caretaker import Caretaker
 from simulation.desk import Desk
 from simulation.disk import Disk
+from simulation.errands import Errand, Watch
 from simulation.faults import Faults
 from simulation.ledger import Ledger
 from simulation.options import Options
@@ -31,9 +32,10 @@ from simulation.process import Process
 from simulation.scheduler import Restless, Scheduler
 from simulation.stations import SimulatedClient, SimulatedEngine, Station
 from simulation.timeline import Timeline
-from simulation.workflows import WORKFLOWS, Stage
+from simulation.workflows import BEFORE, WORKFLOWS, Stage
 
-REGISTRY = Registry(WORKFLOWS)
+REGISTRY, REGISTRY_BEFORE = Registry(WORKFLOWS), Registry(WORKFLOWS)
+REGISTRY_BEFORE.by_name.update({workflow.name: workflow for workflow in BEFORE})
 LIVENESS_S = 900.0
 
 
@@ -67,7 +69,7 @@ class World:
         self.faults = Faults(self, self.options, self._dice(), self.timeline)
         self.bells = Bells(self.faults.ring_delay)
         self.disk = Disk(folder / "world.db", self.scheduler, self.faults.fate, self.auditor.committed)
-        self.registry = REGISTRY
+        self.registry = REGISTRY_BEFORE if self.options.deploys else REGISTRY
         self.desk = Desk(self, self._dice())
         self.caretaker = Caretaker(self, self._dice())
         self.ledger = Ledger(self.scheduler, self.auditor, self.timeline, self.caretaker.asked)
@@ -103,6 +105,8 @@ class World:
             self._open(SimulatedClient)
         self.caretaker.plan_work()
         self.faults.start()
+        if self.options.deploys:
+            self.scheduler.after(self.dice.uniform(0.0, self.options.safety_s), self._deploy)
         self.scheduler.run(lambda: False, self.options.safety_s)
         self._heal()
         if not self.scheduler.run(self.caretaker.all_done, LIVENESS_S):
@@ -112,9 +116,23 @@ class World:
     def _heal(self) -> None:
         self.timeline.note("world", "heals")
         self.faults.heal()
+        self.registry = REGISTRY
+        for process in self.engines():
+            if not process.is_current:
+                self.close(process)
         self.caretaker.hurry()
         for process in self.scheduler.processes:
             process.paused_until = 0.0
+
+    def _deploy(self) -> None:
+        """From now on processes open with the newest code; close those with the code before, one after the other."""
+        self.timeline.note("world", "deploys")
+        self.registry = REGISTRY
+        for n, process in enumerate(self.engines()):
+            self.scheduler.after(n * self.dice.uniform(0.0, 6.0), lambda old=process: self.close(old))
+
+    def is_newest(self, registry: Registry) -> bool:
+        return registry is REGISTRY
 
     def _fill(self, report: Report, keep_timeline: bool) -> None:
         report.faults = dict(self.faults.counts)
@@ -139,8 +157,11 @@ class World:
     def engines(self) -> list[Process]:
         return [process for process in self._opened if isinstance(process.station, SimulatedEngine)]
 
-    def open_processes(self) -> list[Process]:
-        """Give the processes that callers can be in."""
+    def places(self, errand: Errand) -> list[Process]:
+        """Give the processes that an errand can be done in."""
+        clients = [process for process in self._opened if isinstance(process.station, SimulatedClient)]
+        if self.options.apart and clients and not isinstance(errand, Watch):
+            return clients
         return list(self._opened)
 
     def _open(self, kind: type[Station]) -> None:

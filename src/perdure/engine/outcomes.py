@@ -252,6 +252,9 @@ class Outcomes:
         if found is None:
             return
         live, attempt = found
+        if live.held:  # it runs once its end can be recorded with it: in the inbox that could be lost, and the effect stay
+            attempt.phase = Phase.READY
+            return
         if item.lost is not None:
             self.failed(live, attempt, item.lost)
             return

@@ -11,7 +11,7 @@ from perdure.errors import InvalidValue
 from perdure.events import Kind
 from perdure.store.protocol import Filter
 from perdure.store.rows import Backlog, Backoff
-from perdure.store.sqlite.reader import Large, Reader, shown, status_of
+from perdure.store.sqlite.reader import Large, Reader, shown, status_of, whole
 from perdure.types import ExecutionInfo, HistoryEvent, Status, instant, microseconds
 
 _KIND_NAMES = {kind.value: kind.name.lower() for kind in Kind}
@@ -89,11 +89,11 @@ class Listing:
             problem = f"its status in the file is {shown(status)!r}, which there is not"
         return ExecutionInfo(
             id=shown(id),
-            run=run,
+            run=whole(run),
             workflow=shown(workflow),
             status=status_of(status),
-            created_at=instant(created_at),
-            ended_at=None if ended_at is None else instant(ended_at),
+            created_at=instant(whole(created_at)),
+            ended_at=None if ended_at is None else instant(whole(ended_at)),
             parent_id=shown(parent_id),
             events=events or 0,
             deployment=shown(deployment),
@@ -116,4 +116,4 @@ class Listing:
     def _event(self, row: tuple[Any, ...], large: Large) -> HistoryEvent:
         seq, kind, at, ref, name, data, blob = row
         text = self.reader.load(data, blob, large)
-        return HistoryEvent(seq, _KIND_NAMES.get(kind, f"unknown {kind}"), instant(at), ref, shown(name), text)
+        return HistoryEvent(seq, _KIND_NAMES.get(kind, f"unknown {kind}"), instant(whole(at)), ref, shown(name), text)

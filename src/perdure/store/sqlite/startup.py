@@ -53,10 +53,10 @@ def examine(connection: apsw.Connection, path: Path) -> None:
 
 def _check_numbers(connection: apsw.Connection, path: Path) -> None:
     """See that there are numbers left to give, and that no new execution gets one under which there are events."""
-    executions, events, requests = next(connection.execute(queries()["numbers"]))
-    if max(executions, events, requests) > LAST_NUMBER:
+    executions, deleted, events, requests = next(connection.execute(queries()["numbers"]))
+    if max(executions, deleted or 0, events, requests) > LAST_NUMBER:
         raise StoreError(
             f"{path} is damaged: its numbers are used up", hint="another program wrote to it: restore a backup"
         )
-    if events > executions:
-        connection.execute(queries()["skip_numbers"], (events,))
+    if (deleted or 0) < 0 or events > max(executions, deleted or 0):
+        connection.execute(queries()["put_meta"], ("last_num", max(executions, events)))
