@@ -19,11 +19,14 @@ RESTATE_SERVER := @restatedev/restate-server@1.7.12
 RUNS ?= 3
 # How often `make torture` does harm.
 ROUNDS ?= 30
+# How long `make soak` runs.
+MINUTES ?= 30
 # More arguments for pytest or for the benchmark, e.g. `make test ARGS="-k replay"`.
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast torture sim lint format demo bench bench-json bench-check bench-record bench-docs clean
+.PHONY: help setup test test-fast lint format torture sim soak model demo
+.PHONY: bench bench-json bench-check bench-record bench-docs clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -89,6 +92,12 @@ torture: $(VENV)/.stamp ## Kill workers ROUNDS= times and look for anything lost
 ONE_SEED := $(and $(filter command% environment%,$(origin SEED)),$(if $(filter command% environment%,$(origin ROUNDS)),,one))
 sim: $(VENV)/.stamp ## Simulate engines, clients and faults: SEED= repeats one seed exactly, ROUNDS= runs many
 	@PYTHONPATH=src:tests $(BIN)/python -m simulation --seed $(SEED) $(if $(ONE_SEED),,--rounds $(ROUNDS)) $(ARGS)
+
+soak: $(VENV)/.stamp ## Run a mixed load for MINUTES= and look for anything that grows (ARGS="--svg lines.svg" draws it)
+	@$(BIN)/python -m bench.soak --minutes $(MINUTES) --seed $(SEED) $(ARGS)
+
+model: $(VENV)/.stamp ## Have spin try every order of steps of the protocol of the runner (minutes)
+	@$(BIN)/python tests/model/spin.py
 
 demo: $(VENV)/.stamp ## See a workflow survive a crash
 	@$(BIN)/perdure demo

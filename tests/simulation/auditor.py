@@ -276,8 +276,9 @@ class Auditor:
         self.demand(here, f"a caller was told that {id} was sent {value}", 2)
 
     def told_request(self, id: str, what: str, kind: Kind) -> None:
-        ended = self.newest[id].closing is not None  # before it came to that
-        done = ended or (id, what, None) in self.requests or any(event.kind is kind for event in self._events(id))
+        shadow = self.newest[id]
+        there = shadow.closing is not None or shadow.told(kind)  # ended before it came to that, or paused once more
+        done = there or (id, what, None) in self.requests or any(event.kind is kind for event in self._events(id))
         self.demand(done, f"a caller was told that {id} takes {what}", 2)
 
     def told_stale(self, sealed: str) -> None:

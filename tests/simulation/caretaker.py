@@ -35,6 +35,7 @@ class Caretaker:
         self._resuming: set[str] = set()
         self._retried: set[str] = set()
         self._last: Send | None = None
+        self._serial = 0
 
     # --- planning -----------------------------------------------------------------------------------------------------
 
@@ -120,7 +121,8 @@ class Caretaker:
             received = shadow.count(Kind.SIGNAL_RECEIVED)
             if waiting and name.startswith("k") and self._sent.get(key, -1) < received:
                 self._sent[key] = received
-                self._plan(Send(auditor, shadow.id, name), 0.0)
+                self._serial += 1
+                self._plan(Send(auditor, shadow.id, name, self._serial), 0.0)
 
     def asked(self, token: str, key: str) -> None:
         """Answer an activity that waits for the outside, sooner or later."""
@@ -174,7 +176,7 @@ class _Last(Send):
     """The last value of the collector."""
 
     def __init__(self, auditor: object) -> None:
-        super().__init__(auditor, COLLECTOR, number.name)  # type: ignore[arg-type]
+        super().__init__(auditor, COLLECTOR, number.name, 0)  # type: ignore[arg-type]
 
     @property
     def value(self) -> str:

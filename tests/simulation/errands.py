@@ -70,9 +70,10 @@ class Start(Errand):
 class Send(Errand):
     """Send a signal, under another value each time that nobody knows whether the last one arrived."""
 
-    def __init__(self, auditor: Auditor, id: str, name: str) -> None:
+    def __init__(self, auditor: Auditor, id: str, name: str, serial: int) -> None:
         super().__init__(auditor, id)
         self.name = name
+        self.serial = serial
         self.tries = 0
 
     def __str__(self) -> str:
@@ -80,7 +81,7 @@ class Send(Errand):
 
     @property
     def value(self) -> Any:
-        return f"{self.name}#{self.tries}"
+        return f"{self.name}#{self.serial}.{self.tries}"
 
     async def ask(self, client: Client) -> object:
         try:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from perdure.errors import EngineClosed, ExecutionNotFound
+from perdure.codec.payload import DecodeError
+from perdure.errors import EngineClosed, ExecutionNotFound, StoreError
 from perdure.events import Event, Kind
 from perdure.store import ExecutionRow, Store
 
 if TYPE_CHECKING:
     from perdure.store.sqlite import Doorbell
+
+logger = logging.getLogger("perdure.client")
 
 LOOK_EVERY_S = 1.0
 """How often a waiting client looks without being rung, in case a ring was lost."""

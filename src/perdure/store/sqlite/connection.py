@@ -16,7 +16,7 @@ from typing import Literal
 
 import apsw
 
-from perdure.errors import NotOurFile, RowRefused, StoreBusy, StoreError, StoreFull
+from perdure.errors import NotOurFile, RowRefused, StoreBusy, StoreError, StoreFull, StoreReadOnly
 
 Synchronous = Literal["full", "normal"]
 BUSY_S = 10.0
@@ -90,12 +90,15 @@ def translate(path: Path, error: apsw.Error) -> StoreError:
                 f"{path} cannot be opened: {error}", hint="check that its folder exists and may be written to"
             )
         case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.AuthError():
-            return StoreError(
+            return StoreReadOnly(
                 f"{path} may not be written to: {error}", hint="check the permissions of the file and its folder"
             )
         case apsw.CorruptError():
             hint = f"restore a backup, or try `sqlite3 {path.name} .recover`"
             return StoreError(f"{path} is damaged: {error}", hint=hint)
+        case apsw.IOError(extendedresult=apsw.SQLITE_IOERR_SHMSIZE):
+            hint = "free space, or see what the system's log says of its disk; perdure goes on by itself"
+            return StoreFull(f"{path}: its -shm file cannot be made larger", hint=hint)
         case apsw.IOError():
             code = apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", 0), "SQLITE_IOERR")
             hint = "see what the system's log says of its disk; perdure goes on by itself when the disk does"

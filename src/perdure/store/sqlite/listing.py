@@ -50,7 +50,8 @@ class Listing:
     def backlog(self, now: int, backoff_after: int) -> Backlog:
         pending, running, requests, overdue, oldest_at = self.reader.rows("backlog", (now,))[0]
         outside = self.reader.rows("stuck_waiting")[0][0]
-        backoffs = [Backoff(*map(shown, row)) for row in self.reader.rows("backoffs", (backoff_after,))]
+        rows = self.reader.rows("backoffs", (backoff_after,))
+        backoffs = [Backoff(shown(id), run, seq, shown(activity), due_at) for id, run, seq, activity, due_at in rows]
         return Backlog(pending, running, requests, overdue, oldest_at, outside, backoffs)
 
     def _num(self, id: str, run: int | None) -> int | None:

@@ -18,7 +18,7 @@ from perdure.codec.payload import DecodeError, Payloads
 from perdure.errors import StoreError
 from perdure.events import INPUTS, Event, Kind
 from perdure.store.rows import ExecutionRow, InboxRow, TimerRow
-from perdure.store.sqlite.connection import translate
+from perdure.store.sqlite.connection import translate, translated
 from perdure.store.sqlite.queries import queries
 from perdure.types import Status
 
@@ -88,7 +88,7 @@ class Reader:
 
     def changed(self) -> int:
         """Give a number that differs once another connection has committed."""
-        with self._lock:
+        with self._lock, translated(self.path):
             version: int = self.connection.pragma("data_version")
         return version
 
@@ -157,8 +157,8 @@ class Reader:
         seq, kind, at, ref, name, data, blob = row
         if blob is not None or (data is not None and data.__class__ is not str):
             data = self.load(data, blob, large)
-        if kind not in _KINDS or name.__class__ is bytes:
-            what = f"the unknown kind {kind}" if kind not in _KINDS else "a name that is not text"
+        if kind not in _KINDS or (name is not None and name.__class__ is not str) or at.__class__ is not int:
+            what = f"the unknown kind {kind}" if kind not in _KINDS else "a name or an instant that is none"
             raise DecodeError(f"event #{seq} has {what}", hint=_DAMAGED)
         return Event(seq, _KINDS[kind], at, ref, name, data)
 

@@ -44,6 +44,10 @@ class Writer:
         self._fence = Fence(connection)
         connection.authorizer = self._fence.authorize
 
+    def close(self) -> None:
+        with self._alone:
+            self.connection.close()
+
     # --- the runner -------------------------------------------------------------------------------------------------
 
     def become_runner(self, description: str) -> int:
@@ -83,7 +87,8 @@ class Writer:
 
     def rollback(self) -> None:
         if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
+            with translated(self.path):
+                self.connection.execute("ROLLBACK")
 
     @contextmanager
     def savepoint(self) -> Iterator[SqliteTransaction]:
