@@ -157,7 +157,8 @@ def test_a_terminal_shows_the_report(cli, waiting_order, change):
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [PERDURE, "verify", str(cli.database), "shop.py"],
-        cwd=cli.folder, env=cli.environment, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
+        cwd=cli.folder, env=cli.environment | {"COLUMNS": "400"}, stdin=subprocess.DEVNULL,
+        stdout=theirs, stderr=theirs,
     )  # fmt: skip
     os.close(theirs)
     shown = b""

@@ -143,7 +143,7 @@ class StoreMachine(RuleBasedStateMachine):
             row = Batches(self.model, choose).add(batch)
             row.status, row.parent_row, row.parent_seq = Status.PENDING, None, None
         created = [(row, [event]) for row, event in batch.events]
-        if self.model.refuses(batch.executions):
+        if self.model.refuses_to_create(batch.executions):
             with pytest.raises(ExecutionExists):
                 self.stores[process].create(created)
         else:

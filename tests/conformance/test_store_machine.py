@@ -34,9 +34,7 @@ def test_a_store_is_what_plain_dictionaries_would_be(name):
 
 
 def test_a_store_is_what_plain_dictionaries_would_be_after_many_steps():
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    choose = random.Random(seed)
+    choose = printed_random()
     assert not any(goes_wrong(StoreMachine(), choose) for _ in range(round(20 * FACTOR)))
 
 
@@ -67,11 +65,15 @@ def test_a_store_that_does_not_ask_for_the_epoch_is_found_out():
 
 
 def expect_to_be_found_out(spoil: Any) -> None:
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    choose = random.Random(seed)
+    choose = printed_random()
     machine = type("SpoiltMachine", (StoreMachine,), {"prepare": staticmethod(spoil)})
     assert any(goes_wrong(machine(), choose) for _ in range(ROUNDS))
+
+
+def printed_random() -> random.Random:
+    seed = int(os.environ.get("PERDURE_MACHINE_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"PERDURE_MACHINE_SEED={seed}")
+    return random.Random(seed)
 
 
 def goes_wrong(machine: StoreMachine, choose: random.Random) -> bool:

@@ -21,6 +21,7 @@ from fuzz_workload import DAY_S, WORKFLOWS, Clock, Refused, drive, prepare, quic
 
 from perdure import Client, Engine
 from perdure.errors import PerdureError
+from perdure.store.sqlite import startup
 
 PAGE = 4096
 WAL_HEADER, FRAME = 32, 24 + PAGE
@@ -133,18 +134,47 @@ class Damage:
             self._write(self.path, bytes(content), f"byte {at} of the header is {value}")
 
 
-def survives(database: Path, ids: list[str], tokens: Path, draw: random.Random) -> str:
-    """Run and look at a file; give how it went. Fails if it is refused or answered otherwise than it may be."""
-    with watching(database.parent):
-        command_line.look(database, draw.sample(ids, 2), terminal=draw.random() < 0.5)
+class Trial:
+    """One damaged copy of `base`, drawn from `seed`. Large files are not checked as a whole when they are opened: half
+    of the trials are taken for such."""
+
+    def __init__(self, base: tuple[Path, list[str]], folder: Path, seed: int) -> None:
+        self.path, self.ids = base
+        self.seed = seed
+        self.draw = random.Random(seed)
+        self.folder = folder / f"trial{seed}"
+        self.notes: list[str] = []
+
+    def run(self) -> str:
+        """Damage, look and run; give how it went. Fails if the file is answered otherwise than it may be."""
+        self.folder.mkdir()
+        database, draw = self.folder / "damaged.db", self.draw
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{self.path}{suffix}", f"{database}{suffix}")
+        damage = Damage(database, draw)
+        damage.some()
+        self.notes = damage.notes
+        checked = startup.CHECK_UP_TO_BYTES
+        startup.CHECK_UP_TO_BYTES = draw.choice((0, checked))
         try:
-            how = asyncio.run(asyncio.wait_for(_run(database, ids, tokens), CLOSING_S + 2 * PATIENCE_S))
+            with watching(self.folder):
+                return self._survives(database)
+        finally:
+            startup.CHECK_UP_TO_BYTES = checked
+            shutil.rmtree(self.folder)
+
+    def _survives(self, database: Path) -> str:
+        draw = self.draw
+        command_line.look(database, draw.sample(self.ids, 2), terminal=draw.random() < 0.5)
+        try:
+            tokens = self.path.with_name("base.db")
+            how = asyncio.run(asyncio.wait_for(_run(database, self.ids, tokens), CLOSING_S + 2 * PATIENCE_S))
         except PerdureError as error:
             how = f"refused: {type(error).__name__}"
-        command_line.look(database, draw.sample(ids, 1), terminal=draw.random() < 0.5)
+        command_line.look(database, draw.sample(self.ids, 1), terminal=draw.random() < 0.5)
         with contextlib.suppress(PerdureError):
             asyncio.run(_ask(database))
-    return how
+        return how
 
 
 async def _run(database: Path, ids: list[str], tokens: Path) -> str:

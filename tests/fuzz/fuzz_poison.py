@@ -29,8 +29,8 @@ CLASSES = (
     "builtins:KeyboardInterrupt", "builtins:UnicodeDecodeError", "builtins:ExceptionGroup", "builtins:OSError",
     "perdure.errors:NonDeterminismError", "perdure.errors:StoreError", "perdure.errors:ContinueAsNew",
     "perdure.errors:Evicted", "asyncio.exceptions:CancelledError", "asyncio.exceptions:TimeoutError",
-    "concurrent.futures._base:CancelledError", "urllib.error:HTTPError", "fuzz_canary:Boom", "fuzz_canary:Quiet", f"{CANARY}:Boom",
-    f"{CANARY}.inner:Boom", "antigravity:Error", "", ":", "a" * 10_000, ESCAPES,
+    "concurrent.futures._base:CancelledError", "urllib.error:HTTPError", "fuzz_canary:Boom", "fuzz_canary:Quiet",
+    f"{CANARY}:Boom", f"{CANARY}.inner:Boom", "antigravity:Error", "", ":", "a" * 10_000, ESCAPES,
 )  # fmt: skip
 TEXTS = (
     "", "null", "true", "0", "-1", "1e400", "9" * 5_000, "9" * 30, '""', "[]", "{}", "[[]]", '{"a":', '"\\ud800"',

@@ -1,4 +1,4 @@
-"""A file whose schema somebody else wrote: refused where it could reach what perdure does, left alone where it cannot."""
+"""A file whose schema somebody else wrote: refused where it reaches into perdure's tables, else left alone."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ async def open_both(database: Path) -> None:
 COPIED = "CREATE TABLE kept AS SELECT * FROM perdure_event; DROP TABLE perdure_event;"
 REFUSED = {
     "a trigger that undoes": "CREATE TRIGGER t AFTER INSERT ON perdure_event BEGIN DELETE FROM perdure_event; END",
-    "a trigger that refuses": "CREATE TRIGGER t BEFORE UPDATE ON perdure_execution BEGIN SELECT RAISE(ABORT, 'no'); END",
+    "a trigger that refuses": """CREATE TRIGGER t BEFORE UPDATE ON perdure_execution BEGIN
+        SELECT RAISE(ABORT, 'no'); END""",
     "a trigger that asks": """CREATE TRIGGER t AFTER INSERT ON perdure_event BEGIN
         INSERT INTO perdure_inbox (execution, what, at) VALUES (NEW.execution, 'terminate', 0); END""",
     "a trigger that never ends": """CREATE TRIGGER t AFTER INSERT ON perdure_event BEGIN

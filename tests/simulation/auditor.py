@@ -73,8 +73,6 @@ class Auditor:
             shadow = self.shadows[num]
             earlier = shadow.before
             self.demand(earlier is None or earlier.status.closed, f"{shadow.id} has two open runs", 6)
-            if shadow.status is Status.BLOCKED:
-                self.demand(not store.process.is_current, f"{shadow} is blocked: {shadow.row[11]}", 4)
             problem = shadow.follow() or shadow.problem() or self._problem_of_family(shadow)
             self.demand(not problem, f"{shadow} {problem}", 4 if "replay" in problem else 0)
         self._check_tally(changes, rows)
@@ -132,7 +130,11 @@ class Auditor:
             self.demand(row[2] == (1 if before is None else before.number + 1), f"{row[1]} has run {row[2]}", 0)
             self.shadows[row[0]] = self.newest[row[1]] = Shadow(row, before)
         else:
-            self.shadows[row[0]].row = row
+            shadow = self.shadows[row[0]]
+            blocks = row[4] == Status.BLOCKED and shadow.status is not Status.BLOCKED
+            self.demand(not (blocks and process.is_current), f"{shadow} is blocked: {row[11]}", 4)
+            shadow.was_blocked = shadow.status is Status.BLOCKED
+            shadow.row = row
         self.timeline.note(process, "status", f"{row[1]} (run {row[2]}) {row[4]}")
         num: int = row[0]
         return num
@@ -233,7 +235,7 @@ class Auditor:
         scheduled = event is not None and event.kind is Kind.ACTIVITY_SCHEDULED
         self.demand(scheduled, f"attempt {number} of {call} starts, and its schedule is not in the file", 3)
         assert shadow is not None
-        if process is not self.leader:
+        if process is not self.leader or process.is_committing:  # then it does not know yet what is in the file
             return
         answers = [event for event in effective(shadow.events) if event.ref == seq]
         ended = next((event for event in answers if event.kind in _ENDED), None)

@@ -26,7 +26,7 @@ class Caretaker:
     def __init__(self, world: World, dice: random.Random) -> None:
         self.world = world
         self.dice = dice
-        self.drawing = Drawing(dice)
+        self.drawing = Drawing(dice, world.options.deploys)
         self.hurrying = False
         self.streams: list[Stream] = []
         self.terminated: set[str] = set()

@@ -36,7 +36,7 @@ class Options:
     threads: int
     places: int
     deploys: bool
-    """The newest code comes in the middle: processes that open before have the one before."""
+    """Some processes have the newest code, and some that before it."""
     apart: bool
     """Callers are in the clients, where there are any: then engines have nothing but their work to learn from."""
     safety_s: float

@@ -64,6 +64,11 @@ class Process:
     def __repr__(self) -> str:
         return self.name
 
+    @property
+    def is_committing(self) -> bool:
+        """Whether its event loop waits in the middle of a transaction, while its threads go on."""
+        return self.strands[0].until is not None
+
     def now_us(self) -> int:
         """Give its wall clock, in microseconds since 1970."""
         return self.scheduler.clock.now_us() + self.skew_us

@@ -80,7 +80,7 @@ class SimulatedEngine(Engine):
             grace_s=world.dice.choice([0.0, 0.05, 2.0]),
             now=process.now_us,
         )
-        self.registry = world.registry
+        self.registry = world.code()
         process.is_current = world.is_newest(self.registry)
         self._draw = random.Random(world.dice.random()).random
         self._lock = Lock(process, world)

@@ -69,7 +69,6 @@ class World:
         self.faults = Faults(self, self.options, self._dice(), self.timeline)
         self.bells = Bells(self.faults.ring_delay)
         self.disk = Disk(folder / "world.db", self.scheduler, self.faults.fate, self.auditor.committed)
-        self.registry = REGISTRY_BEFORE if self.options.deploys else REGISTRY
         self.desk = Desk(self, self._dice())
         self.caretaker = Caretaker(self, self._dice())
         self.ledger = Ledger(self.scheduler, self.auditor, self.timeline, self.caretaker.asked)
@@ -105,8 +104,6 @@ class World:
             self._open(SimulatedClient)
         self.caretaker.plan_work()
         self.faults.start()
-        if self.options.deploys:
-            self.scheduler.after(self.dice.uniform(0.0, self.options.safety_s), self._deploy)
         self.scheduler.run(lambda: False, self.options.safety_s)
         self._heal()
         if not self.scheduler.run(self.caretaker.all_done, LIVENESS_S):
@@ -116,7 +113,6 @@ class World:
     def _heal(self) -> None:
         self.timeline.note("world", "heals")
         self.faults.heal()
-        self.registry = REGISTRY
         for process in self.engines():
             if not process.is_current:
                 self.close(process)
@@ -124,12 +120,10 @@ class World:
         for process in self.scheduler.processes:
             process.paused_until = 0.0
 
-    def _deploy(self) -> None:
-        """From now on processes open with the newest code; close those with the code before, one after the other."""
-        self.timeline.note("world", "deploys")
-        self.registry = REGISTRY
-        for n, process in enumerate(self.engines()):
-            self.scheduler.after(n * self.dice.uniform(0.0, 6.0), lambda old=process: self.close(old))
+    def code(self) -> Registry:
+        """Give the code for a process that opens: the newest, or while a deployment is under way that before it."""
+        old = self.options.deploys and self.faults.on and self.dice.random() < 0.5
+        return REGISTRY_BEFORE if old else REGISTRY
 
     def is_newest(self, registry: Registry) -> bool:
         return registry is REGISTRY

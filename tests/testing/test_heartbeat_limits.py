@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 from perdure import activity, current_attempt, workflow
 from perdure.engine.attempt import Attempt
@@ -39,14 +40,16 @@ class StandingLoop:
 
 
 def test_a_limit_is_over_where_floats_do_not_add_up():
-    for n in range(1, 2_000):
+    draw = random.Random(1)
+    for _ in range(2_000):
+        beat_at_us = draw.randrange(10**7, 10**11)
         attempt = Attempt(None, 1, watched, "{}", 0)
-        attempt.beat_at = 3600 + n / 1000
-        loop = StandingLoop((3_605_000_000 + n * 1000) / 1e6)  # 5 s later on a clock of microseconds
+        attempt.beat_at = beat_at_us / 1e6
+        loop = StandingLoop((beat_at_us + 5_000_000) / 1e6)
         expired = []
         limits = Limits(loop, lambda: 0, {attempt: None}, lambda attempt, error, expired=expired: expired.append(error))
         limits._look_for_beat(attempt)
-        assert loop.delays == [], f"after {n} ms it is asked again in {loop.delays} s"
+        assert loop.delays == [], f"5 s after {beat_at_us} µs it is asked again in {loop.delays} s"
         assert "ran into heartbeat_timeout_s=5" in str(expired[0])
 
 

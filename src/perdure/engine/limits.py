@@ -13,7 +13,6 @@ from perdure.activity import ActivityOptions
 from perdure.engine.attempt import Attempt
 from perdure.errors import ActivityTimeout
 
-
 NEAR_S = 0.001
 """What is left of a limit when it is over all the same: floats do not add up exactly, and to wait for the rest would be
 to ask again at once, on a loop whose clock stands still until then without end."""

@@ -33,6 +33,10 @@ SELECT 1 + max(coalesce((SELECT max(num) FROM perdure_execution), 0),
 INSERT INTO perdure_meta (key, value) SELECT 'last_num', coalesce(max(num), 0) FROM perdure_execution WHERE true
 ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value);
 
+-- name: open_run
+SELECT 1 FROM perdure_execution
+WHERE id = ? AND status NOT IN ('completed', 'failed', 'cancelled', 'terminated', 'continued') LIMIT 1;
+
 -- name: append_many
 INSERT INTO perdure_event (execution, seq, kind, at, ref, name, data, blob) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 

@@ -215,6 +215,9 @@ class Writer:
 
     def create(self, created: list[tuple[ExecutionRow, list[Event]]]) -> None:
         with self._transaction():
+            for row, _ in created:
+                if row.run > 1 and self.connection.execute(self._sql["open_run"], (row.id,)).get:
+                    raise ExecutionExists(f"execution {row.id} is open")  # it was opened again meanwhile
             self._insert_executions([row for row, _ in created])
             self._many("append_many", self._events((row, event) for row, events in created for event in events))
 
