@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
-    ord("\t"): "\\t",
-    ord("\n"): "\\n",
-    ord("\r"): "\\r",
-}
+_TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""What has a terminal write from right to left: it can make one id look like another."""
+_ESCAPES = (
+    {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+    | {ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"}
+    | {code: f"\\u{code:04x}" for code in _TURNS}
+)
+_JSON_ESCAPES = dict.fromkeys(range(32), " ") | {code: f"\\u{code:04x}" for code in (*range(127, 160), *_TURNS)}
+"""In JSON the former stand between values only, the latter in texts only."""
 _KEEP_LINES = {code: text for code, text in _ESCAPES.items() if code not in (ord("\n"), ord("\t"))}
 
 STYLES = {
@@ -46,6 +50,14 @@ def clean(value: object, *, lines: bool = False) -> str:
     text = "" if value is None else str(value)
     text = text.encode("utf-8", "backslashreplace").decode()
     return text.translate(_KEEP_LINES if lines else _ESCAPES)
+
+
+def recorded(data: str) -> msgspec.Raw:
+    """Give recorded JSON as it is, to be written as a part of other JSON. What is no JSON becomes a text."""
+    try:
+        return msgspec.json.decode(data, type=msgspec.Raw)
+    except (msgspec.MsgspecError, RecursionError):
+        return msgspec.Raw(msgspec.json.encode(data))
 
 
 def shorten(text: str, limit: int) -> str:
@@ -89,7 +101,7 @@ class Output:
 
     def object(self, value: Any) -> None:
         """Print one line of JSON."""
-        sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+        sys.stdout.write(msgspec.json.encode(value).decode().translate(_JSON_ESCAPES) + "\n")
 
     def done(self, message: str, value: Any) -> None:
         """Say that a request was taken: JSON on request, a sentence for people, nothing in a pipe."""

@@ -22,10 +22,12 @@ class Work:
         "closed",
         "goes",
         "later",
+        "looked",
         "replies",
         "starts",
         "stops",
         "taken",
+        "timers",
         "timers_fired",
         "told",
         "touched",
@@ -49,6 +51,10 @@ class Work:
         self.closed: dict[str, tuple[ExecutionRow, Event | None]] = {}
         """Executions that ended in this batch, by id, with their closing event."""
         self.timers_fired = False
+        self.looked = False
+        """Whether somebody else may have written to the file."""
+        self.timers: list[ExecutionRow | None] = []
+        """Whose timers went into it."""
 
     @property
     def effects(self) -> bool:

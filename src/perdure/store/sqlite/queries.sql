@@ -6,6 +6,15 @@ SELECT value FROM perdure_meta WHERE key = 'runner_epoch';
 -- name: put_meta
 INSERT INTO perdure_meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 
+-- name: numbers
+-- The highest numbers in use: of executions, of those that were deleted (null for none, -1 for what is no number), of those
+-- that have events, of requests.
+SELECT coalesce((SELECT max(num) FROM perdure_execution), 0),
+  (SELECT CASE typeof(value) WHEN 'integer' THEN value ELSE -1 END FROM perdure_meta WHERE key = 'last_num'),
+  coalesce((SELECT max(execution) FROM perdure_event), 0),
+  max(coalesce((SELECT max(n) FROM perdure_inbox), 0),
+    coalesce((SELECT max(CAST(seq AS INTEGER)) FROM sqlite_sequence WHERE name = 'perdure_inbox'), 0));
+
 -- name: meta
 SELECT value FROM perdure_meta WHERE key = ?;
 
@@ -23,6 +32,10 @@ SELECT 1 + max(coalesce((SELECT max(num) FROM perdure_execution), 0),
 -- Run before executions are deleted, in the same transaction.
 INSERT INTO perdure_meta (key, value) SELECT 'last_num', coalesce(max(num), 0) FROM perdure_execution WHERE true
 ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value);
+
+-- name: open_run
+SELECT 1 FROM perdure_execution
+WHERE id = ? AND status NOT IN ('completed', 'failed', 'cancelled', 'terminated', 'continued') LIMIT 1;
 
 -- name: append_many
 INSERT INTO perdure_event (execution, seq, kind, at, ref, name, data, blob) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
@@ -50,6 +63,9 @@ DELETE FROM perdure_state WHERE execution = ? AND key = ?;
 
 -- name: put_inbox_many
 INSERT INTO perdure_inbox (execution, what, kind, ref, name, data, at) VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: move_inbox_many
+UPDATE perdure_inbox SET execution = ? WHERE n = ?;
 
 -- name: remove_inbox_many
 DELETE FROM perdure_inbox WHERE n = ?;
@@ -138,6 +154,13 @@ SELECT num FROM perdure_execution WHERE id = ? AND run = ?;
 -- name: events
 SELECT seq, kind, at, ref, name, data, blob FROM perdure_event WHERE execution = ? AND seq > ? ORDER BY seq LIMIT ?;
 
+-- name: recorded_count
+-- The {where} is built from fixed conditions with parameters, never from user text; here and below.
+SELECT count(*) FROM perdure_execution x WHERE {where};
+
+-- name: recorded_page
+SELECT x.num FROM perdure_execution x WHERE {where} AND x.num < ? ORDER BY x.num DESC LIMIT ?;
+
 -- name: counts
 SELECT status, count(*) FROM perdure_execution GROUP BY status;
 
@@ -218,3 +241,38 @@ SELECT x.id, x.run, t.seq, coalesce(e.name, ''), t.due_at FROM perdure_timer t
 JOIN perdure_execution x ON x.num = t.execution
 LEFT JOIN perdure_event e ON e.execution = t.execution AND e.seq = t.seq
 WHERE t.due_at > ? AND t.purpose = 1 ORDER BY t.due_at DESC LIMIT 10;
+
+-- name: all_executions
+SELECT num, id, run FROM perdure_execution ORDER BY num;
+
+-- name: timers_by_execution
+SELECT due_at, execution, seq, purpose FROM perdure_timer ORDER BY execution, due_at, seq, purpose;
+
+-- name: heartbeats
+SELECT seq, attempt FROM perdure_heartbeat WHERE execution = ? ORDER BY seq;
+
+-- name: orphan_rows
+-- A timer and a request may be left of an execution that was deleted; the runner drops them.
+SELECT 'event', count(*) FROM perdure_event WHERE execution NOT IN (SELECT num FROM perdure_execution)
+UNION ALL SELECT 'state', count(*) FROM perdure_state WHERE execution NOT IN (SELECT num FROM perdure_execution)
+UNION ALL SELECT 'heartbeat', count(*) FROM perdure_heartbeat WHERE execution NOT IN (SELECT num FROM perdure_execution);
+
+-- name: miscounted_blobs
+WITH used AS (SELECT blob AS digest, count(*) AS n FROM perdure_event WHERE blob IS NOT NULL GROUP BY blob)
+SELECT hex(coalesce(b.digest, u.digest)), coalesce(b.refs, 0), coalesce(u.n, 0)
+FROM perdure_blob b FULL JOIN used u ON u.digest = b.digest WHERE coalesce(b.refs, 0) <> coalesce(u.n, 0) LIMIT 20;
+
+-- name: misplaced_runs
+SELECT id FROM perdure_execution GROUP BY id
+HAVING max(CASE WHEN status IN ('completed', 'failed', 'cancelled', 'terminated', 'continued') THEN 0 ELSE run END)
+    NOT IN (0, max(run))
+  OR sum(status NOT IN ('completed', 'failed', 'cancelled', 'terminated', 'continued')) > 1
+LIMIT 20;
+
+-- name: unfollowed
+-- Nothing was ever deleted when there are as many executions as keys were given; deleting notes the highest key.
+SELECT x.id, x.run FROM perdure_execution x WHERE x.status = 'continued'
+  AND NOT EXISTS (SELECT 1 FROM perdure_execution n WHERE n.id = x.id AND n.run = x.run + 1)
+  AND (SELECT count(*) FROM perdure_execution) = max((SELECT max(num) FROM perdure_execution),
+    coalesce((SELECT value FROM perdure_meta WHERE key = 'last_num'), 0))
+LIMIT 20;

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
+import apsw
+
 from perdure.codec.payload import Payloads
-from perdure.errors import StoreError
+from perdure.errors import StoreError, StoreReadOnly
 from perdure.events import Event
 from perdure.store.batch import Batch, Parked
 from perdure.store.protocol import Filter
@@ -44,33 +46,44 @@ class SqliteStore:
         self.synchronous: Synchronous = synchronous
         self.payloads = payloads or Payloads(None)
         self.now = now
+        self._epoch: int | None = None
         if not create and not path.exists():
             raise StoreError(f"there is no database {path}", hint="check the path; a worker or Engine creates the file")
         self._prepare()
 
     def _prepare(self) -> None:
-        connection = open_connection(self.path, self.synchronous)
+        connection = self._connect()
         try:
             with translated(self.path):
                 schema.migrate(connection, self.path)
         finally:
             connection.close()
 
+    def _connect(self, *, read_only: bool = False) -> apsw.Connection:
+        """Open a connection. A simulation replaces this."""
+        return open_connection(self.path, self.synchronous, read_only=read_only)
+
     @cached_property
     def reader(self) -> Reader:
-        return Reader(open_connection(self.path, read_only=True), self.path, self.payloads)
+        return Reader(self._connect(read_only=True), self.path, self.payloads)
 
     @cached_property
     def writer(self) -> Writer:
-        writer = Writer(open_connection(self.path, self.synchronous), self.path, self.payloads, self.now)
-        self._check_codec(writer)
+        writer = Writer(self._connect(), self.path, self.payloads, self.now)
+        try:
+            with translated(self.path):
+                startup.use_log(writer.connection)
+            self._check_codec(writer)
+        except BaseException:
+            writer.close()
+            raise
+        writer.epoch = self._epoch
         return writer
 
     def _check_codec(self, writer: Writer) -> None:
         """Keep plain text out of a file whose payloads are encoded: once it was written with a codec, it needs one."""
         encoded = self.reader.meta("encoded") is not None
         if encoded and self.payloads.codec is None:
-            writer.connection.close()
             raise StoreError(
                 f"the payloads of {self.path} are encoded (encrypted) and no codec was given",
                 hint="pass the codec that they were written with, such as AesGcmCodec.from_environment()",
@@ -87,27 +100,64 @@ class SqliteStore:
         return Retention(self.reader, self.writer)
 
     def close(self) -> None:
+        tidy = self._tidier() if "reader" in self.__dict__ and "writer" not in self.__dict__ else None
         for name in ("reader", "writer"):  # the last one to close tidies up, and only a writer can
             part = self.__dict__.pop(name, None)
             if part is not None:
                 part.connection.close()
+        if tidy is not None:
+            tidy.close()
         self.__dict__.pop("listing", None)
         self.__dict__.pop("retention", None)
+
+    def _tidier(self) -> apsw.Connection | None:
+        """Give a connection that can tidy up; without one all that is new would stay in `-wal`."""
+        try:
+            return self._connect() if self.path.exists() else None
+        except StoreError:
+            return None
 
     # --- the runner's -----------------------------------------------------------------------------------------------
 
     def become_runner(self, description: str) -> int:
         startup.examine(self.writer.connection, self.path)
-        return self.writer.become_runner(description)
+        self._epoch = self.writer.become_runner(description)
+        return self._epoch
 
     def commit(self, batch: Batch) -> None:
-        self.writer.commit(batch)
+        try:
+            self.writer.commit(batch)
+        except StoreReadOnly:
+            self._drop_writer()
+            raise
 
-    def savepoint(self) -> AbstractContextManager[SqliteTransaction]:
-        return self.writer.savepoint()
+    def confirm(self) -> None:
+        self.writer.confirm()
+
+    @contextmanager
+    def savepoint(self) -> Iterator[SqliteTransaction]:
+        with self._writing() as writer, writer.savepoint() as transaction:
+            yield transaction
 
     def rollback(self) -> None:
-        self.writer.rollback()
+        if "writer" in self.__dict__:
+            self.writer.rollback()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Writer]:
+        """Give the writer. One that turns out to be for reading only is not used again: it stays so when what was in
+        the way is gone."""
+        try:
+            yield self.writer
+        except StoreReadOnly:
+            self._drop_writer()
+            raise
+
+    def _drop_writer(self) -> None:
+        writer = self.__dict__.pop("writer", None)
+        self.__dict__.pop("retention", None)
+        if writer is not None:
+            writer.close()
 
     def unfinished(self) -> list[ExecutionRow]:
         return self.reader.unfinished()
@@ -139,10 +189,12 @@ class SqliteStore:
     # --- anyone's ---------------------------------------------------------------------------------------------------
 
     def create(self, created: list[tuple[ExecutionRow, list[Event]]]) -> None:
-        self.writer.create(created)
+        with self._writing() as writer:
+            writer.create(created)
 
     def request(self, requests: list[Parked]) -> None:
-        self.writer.request(requests)
+        with self._writing() as writer:
+            writer.request(requests)
 
     def find(self, id: str) -> ExecutionRow | None:
         return self.reader.find(id)
@@ -191,10 +243,12 @@ class SqliteStore:
         return self.retention.expired(statuses, ended_before, keep, limit)
 
     def delete(self, nums: Sequence[int]) -> int:
-        return self.retention.delete(nums)
+        with self._writing():
+            return self.retention.delete(nums)
 
     def vacuum(self, pages: int) -> int:
-        return self.retention.vacuum(pages)
+        with self._writing():
+            return self.retention.vacuum(pages)
 
     def check(self, quick: bool) -> Iterator[tuple[str, bool, str]]:
         with translated(self.path):

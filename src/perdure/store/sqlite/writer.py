@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import apsw
 
 from perdure.codec.payload import Blob, Payloads
-from perdure.errors import ExecutionExists, PerdureError, StaleRunner, TransactionLost
+from perdure.errors import ExecutionExists, PerdureError, StaleRunner, StoreError, TransactionLost
 from perdure.events import Event
 from perdure.store.batch import Batch, Parked
 from perdure.store.rows import ExecutionRow
@@ -44,15 +44,29 @@ class Writer:
         self._fence = Fence(connection)
         connection.authorizer = self._fence.authorize
 
+    def close(self) -> None:
+        with self._alone:
+            self.connection.close()
+
     # --- the runner -------------------------------------------------------------------------------------------------
 
     def become_runner(self, description: str) -> int:
         with self._transaction():
-            epoch = int(self.connection.execute(self._sql["epoch"]).get) + 1
+            epoch = self._last_epoch() + 1
             self.connection.execute(self._sql["put_meta"], ("runner_epoch", epoch))
             self.connection.execute(self._sql["put_meta"], ("runner", description))
         self.epoch = epoch
         return epoch
+
+    def _last_epoch(self) -> int:
+        try:
+            found = self.connection.execute(self._sql["epoch"]).get
+        except UnicodeDecodeError:
+            found = None
+        if not isinstance(found, int) or not 0 <= found < 2**62:
+            hint = "another program wrote to it: restore a backup"
+            raise StoreError(f"{self.path} is damaged: it does not tell who ran it last", hint=hint)
+        return found
 
     def commit(self, batch: Batch) -> None:
         try:
@@ -67,9 +81,14 @@ class Writer:
             self.rollback()
             raise
 
+    def confirm(self) -> None:
+        with translated(self.path):
+            self._refuse_stale()
+
     def rollback(self) -> None:
         if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
+            with translated(self.path):
+                self.connection.execute("ROLLBACK")
 
     @contextmanager
     def savepoint(self) -> Iterator[SqliteTransaction]:
@@ -104,8 +123,10 @@ class Writer:
         if self.connection.in_transaction:
             return
         self.connection.execute("BEGIN IMMEDIATE")
-        if self.connection.data_version() == self._left_as:
-            return  # nobody has written since our last commit
+        if self.connection.data_version() != self._left_as:  # else nobody has written since our last commit
+            self._refuse_stale()
+
+    def _refuse_stale(self) -> None:
         epoch = self.connection.execute(self._sql["epoch"]).get
         if epoch != self.epoch:
             self.rollback()  # or the next try would find the transaction open and ask no more
@@ -130,6 +151,8 @@ class Writer:
             self._put_state(batch)
         if batch.parked:
             self._put_inbox(batch.parked)
+        if batch.inbox_moved:
+            self._many("move_inbox_many", ((row.num, n) for n, row in batch.inbox_moved))
         if batch.inbox_done:
             self._many("remove_inbox_many", ((n,) for n in batch.inbox_done))
         if batch.heartbeats:
@@ -192,6 +215,9 @@ class Writer:
 
     def create(self, created: list[tuple[ExecutionRow, list[Event]]]) -> None:
         with self._transaction():
+            for row, _ in created:
+                if row.run > 1 and self.connection.execute(self._sql["open_run"], (row.id,)).get:
+                    raise ExecutionExists(f"execution {row.id} is open")  # it was opened again meanwhile
             self._insert_executions([row for row, _ in created])
             self._many("append_many", self._events((row, event) for row, events in created for event in events))
 
@@ -212,7 +238,8 @@ class Writer:
                 pass
             free: int = self.connection.pragma("freelist_count")
             if not free:
-                self.connection.wal_checkpoint()  # only this makes the file itself shorter
+                with suppress(apsw.BusyError):  # another connection is at it
+                    self.connection.wal_checkpoint()  # only this makes the file itself shorter
         return free
 
     def _many(self, name: str, rows: _Rows) -> None:
