@@ -55,9 +55,13 @@ def test_an_id_twice_in_one_call_refuses_both(open_store):
     assert store.pending(100) == []
 
 
-def test_another_run_of_the_same_id_is_welcome(open_store):
+def test_another_run_of_the_same_id_is_welcome_once_the_one_before_has_ended(runner, open_store):
     store = open_store()
-    store.create([created("one")])
+    first, events = created("one")
+    store.create([(first, events)])
+    with pytest.raises(ExecutionExists):
+        store.create([created("one", run=2)])
+    end(runner, first)
     store.create([created("one", run=2)])
     found = store.find("one")
     assert found is not None

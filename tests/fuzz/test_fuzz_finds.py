@@ -15,10 +15,9 @@ import msgspec
 import pytest
 import zstandard
 from fuzz_round import Base, Round, make_base
-from fuzz_workload import DAY_S, PATIENCE_S, WORKFLOWS, Clock, approved, drive, expected, quick, quiet
+from fuzz_workload import DAY_S, PATIENCE_S, WORKFLOWS, Clock, approved, drive, expected, plain, quick, quiet
 
 from perdure import Client, Engine, Retry, Signal, Status, activity, workflow
-from perdure.codec.encryption import AesGcmCodec
 from perdure.codec.payload import DecodeError, Payloads
 from perdure.errors import ExecutionNotFound
 from perdure.store.sqlite import reader
@@ -266,19 +265,19 @@ async def test_an_activity_may_raise_stop_iteration(tmp_path: Path, plain: bool)
         assert "StopIteration" in await (await engine.start(chosen)).result(timeout_s=PATIENCE_S)
 
 
-async def test_who_cannot_read_an_end_is_told_and_who_waits_beside_him_is_not_forgotten(tmp_path: Path):
-    """A client without the key, and one that waits for an execution which has not ended."""
-    database = tmp_path / "encrypted.db"
-    codec = AesGcmCodec({"k": bytes(32)}, current="k")
-    async with Engine(database, WORKFLOWS, codec=codec) as engine, Client(database) as stranger:
+async def test_who_waits_for_what_cannot_be_read_is_told_and_who_waits_beside_is_not_forgotten(tmp_path: Path):
+    database = tmp_path / "beside.db"
+    async with Engine(database, WORKFLOWS) as engine, Client(database) as client:
         for id in ("plain-a", "plain-b"):
-            await engine.start(next(w for w in WORKFLOWS if w.name == "plain"), id, id=id)
-        waiting = [asyncio.create_task(stranger.execution(id).result(PATIENCE_S)) for id in ("plain-a", "plain-b")]
+            await engine.start(plain, id, id=id)
+        await quiet(engine)
+        waiting = [asyncio.create_task(client.execution(id).result(PATIENCE_S)) for id in ("plain-a", "plain-b")]
         await asyncio.sleep(0)
-        for id, task in zip(("plain-a", "plain-b"), waiting, strict=True):
-            await engine.execution(id).signal(approved, "yes")
-            with pytest.raises(DecodeError):
-                await task
+        change(database, "plain-a", "INSERT INTO perdure_event (execution, seq, kind, at) VALUES (:num, 90, 99, 0)")
+        await engine.execution("plain-b").signal(approved, "yes")
+        assert await waiting[1] == "plain-b approved"
+        with pytest.raises(DecodeError, match="unknown kind 99"):
+            await waiting[0]
 
 
 def test_a_few_kilobytes_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import apsw
-import msgspec
 
-from perdure.events import CLOSING, Event, Kind
+from perdure.events import Event, Kind
 from perdure.replay.run import effective
 from perdure.types import Status
 from simulation.disk import Change, SimulatedStore
@@ -133,7 +132,7 @@ class Auditor:
             shadow = self.shadows[row[0]]
             blocks = row[4] == Status.BLOCKED and shadow.status is not Status.BLOCKED
             self.demand(not (blocks and process.is_current), f"{shadow} is blocked: {row[11]}", 4)
-            shadow.was_blocked = shadow.status is Status.BLOCKED
+            shadow.was_blocked = shadow.status is Status.BLOCKED or not process.is_current
             shadow.row = row
         self.timeline.note(process, "status", f"{row[1]} (run {row[2]}) {row[4]}")
         num: int = row[0]
@@ -265,50 +264,6 @@ class Auditor:
         shadow = self.newest.get(id)
         return 0 if shadow is None else shadow.count(Kind.REOPENED)
 
-    # --- what callers were told ---------------------------------------------------------------------------------------
-
-    def told_started(self, id: str) -> None:
-        self.demand(id in self.newest, f"a caller was told that {id} has started", 2)
-
-    def told_signal(self, id: str, value: str) -> None:
-        data = msgspec.json.encode(value).decode()
-        here = (id, "signal", data) in self.requests or any(
-            event.kind is Kind.SIGNAL_RECEIVED and event.data == data for event in self._events(id)
-        )
-        self.demand(here, f"a caller was told that {id} was sent {value}", 2)
-
-    def told_request(self, id: str, what: str, kind: Kind) -> None:
-        shadow = self.newest[id]
-        there = shadow.closing is not None or shadow.told(kind)  # ended before it came to that, or paused once more
-        done = there or (id, what, None) in self.requests or any(event.kind is kind for event in self._events(id))
-        self.demand(done, f"a caller was told that {id} takes {what}", 2)
-
-    def told_stale(self, sealed: str) -> None:
-        num, seq, number, digest = sealed.split(".")
-        shadow = self.shadows[int(num)]
-        note = shadow.notes.get(int(seq))
-        if shadow.closing is None and note is not None and note.kind is Kind.ATTEMPT_DEFERRED:
-            left = msgspec.json.decode(note.data or "{}")
-            waits = int(seq) in shadow.open_activities()
-            good = waits and (left["attempt"], left["secret"]) == (int(number), digest)
-            self.demand(not good, f"a caller was told that the token of {shadow} #{seq} is stale, and it is not", 2)
-
-    def told_end(self, id: str, status: Status, data: str | None) -> None:
-        ends = [event for event in self._events(id) if event.kind in CLOSING]
-        found = any(event.data == data or status is not Status.COMPLETED for event in ends)
-        self.demand(found, f"a caller was told that {id} has {status} with {data}", 2)
-
-    def refused_signal(self, id: str, value: str) -> None:
-        """Check that what a caller was refused is not in the file all the same."""
-        data = msgspec.json.encode(value).decode()
-        there = any(event.kind is Kind.SIGNAL_RECEIVED and event.data == data for event in self._events(id))
-        self.demand(not there and (id, "signal", data) not in self.requests, f"{id} refused {value} and has it", 2)
-
-    def _events(self, id: str) -> Iterable[Event]:
-        for shadow in self.shadows.values():
-            if shadow.id == id:
-                yield from shadow.events
-
     # --- the whole file -----------------------------------------------------------------------------------------------
 
     def compare(self, connection: apsw.Connection) -> None:
@@ -320,7 +275,7 @@ class Auditor:
             stored.setdefault(num, []).append(Event(seq, Kind(kind), at, ref, name, data))
         known = {num: shadow.events for num, shadow in self.shadows.items() if shadow.events}
         self.demand(stored == known, "the events in the file are not those that were committed", 1)
-        rows = dict((row[0], row) for row in connection.execute("SELECT * FROM perdure_execution"))
+        rows = {row[0]: row for row in connection.execute("SELECT * FROM perdure_execution")}
         self.demand(rows == {num: s.row for num, s in self.shadows.items()}, "executions differ from commits", 1)
         timers = set(connection.execute("SELECT execution, due_at, seq, purpose FROM perdure_timer"))
         mine = {(num, *timer) for num, shadow in self.shadows.items() for timer in shadow.timers}

@@ -66,7 +66,7 @@ class Options:
     def __str__(self) -> str:
         rates = ", ".join(f"{kind} {rate:.2f}" for kind, rate in self.rates.items()) or "none"
         return (
-            f"{self.engines} engines, {self.clients} clients{' with all callers' if self.apart else ''}, {self.roots} executions to start, hot={self.hot}, "
-            f"{'a deployment, ' if self.deploys else ''}"
+            f"{self.engines} engines, {self.clients} clients{' with all callers' if self.apart else ''}, "
+            f"{self.roots} executions to start, hot={self.hot}, {'a deployment, ' if self.deploys else ''}"
             f"{self.threads} threads, {self.places} places, {self.safety_s:.1f} s with faults: {rates}"
         )

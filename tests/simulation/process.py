@@ -1,7 +1,8 @@
-"""One simulated process: an event loop, threads, a wall clock of its own, and what the kernel takes back when it dies."""
+"""One simulated process: an event loop, threads, a wall clock of its own, what the kernel takes back when it dies."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Iterator
@@ -90,11 +91,12 @@ class Process:
 
         def begin() -> None:
             task = self.loop.create_task(coroutine)
-            task.add_done_callback(lambda done: done.cancelled() or self._check(done.exception()))
+            task.add_done_callback(self._check)
 
         self.loop.call_soon(begin)
 
-    def _check(self, error: BaseException | None) -> None:
+    def _check(self, done: asyncio.Task[Any]) -> None:
+        error = None if done.cancelled() else done.exception()
         if error is not None and self.alive:
             self.failed({"message": "a task failed", "exception": error})
 

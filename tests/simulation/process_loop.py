@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-
 if TYPE_CHECKING:
     from simulation.process import Process
 
@@ -37,7 +36,7 @@ class ProcessLoop(asyncio.BaseEventLoop):
         timers = self._scheduled
         while timers and (timers[0].when() <= now or timers[0].cancelled()):
             timer = heapq.heappop(timers)
-            timer._scheduled = False
+            timer._scheduled = False  # type: ignore[attr-defined]
             if not timer.cancelled():
                 self._ready.append(timer)
         return bool(self._ready)
@@ -74,13 +73,17 @@ class ProcessLoop(asyncio.BaseEventLoop):
 
     # --- what the engine asks -----------------------------------------------------------------------------------------
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+    def call_soon_threadsafe(  # type: ignore[override]  # Any in place of type variables
+        self, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.Handle:
         return self.call_soon(callback, *args, context=context)
 
-    def add_reader(self, fd: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_reader(  # type: ignore[override]  # Any in place of type variables
+        self, fd: Any, callback: Callable[..., object], *args: Any
+    ) -> None:
         self.readers[fd] = callback
 
-    def remove_reader(self, fd: int) -> bool:
+    def remove_reader(self, fd: Any) -> bool:
         return self.readers.pop(fd, None) is not None
 
     def readable(self, fd: int) -> None:
@@ -100,5 +103,3 @@ class ProcessLoop(asyncio.BaseEventLoop):
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         return
-
-

@@ -59,7 +59,7 @@ class Shadow:
         self.replayed = 0
         self.broken = ""
         self.was_blocked = False
-        """Its code did not fit its history before its status changed last."""
+        """Its code did not fit its history when its status changed last, or may not have."""
         self.began = False
         """Its code had run when the commit before this one was made."""
 
@@ -98,7 +98,9 @@ class Shadow:
             self.broken = f"{event} after {self.closing}"
         elif self.events and at < self.events[-1].at:
             self.broken = f"{event} is older than {self.events[-1]}"
-        elif event.kind is Kind.TIMER_FIRED and ref not in self.fired and at < int(self.events[(ref or 0) - 1].data or 0):
+        elif (
+            event.kind is Kind.TIMER_FIRED and ref not in self.fired and at < int(self.events[(ref or 0) - 1].data or 0)
+        ):
             self.broken = f"{event} fired early: {self.events[(ref or 0) - 1]}"
         self.events.append(event)
         if event.kind in (Kind.ATTEMPT_FAILED, Kind.ATTEMPT_DEFERRED) and ref is not None:
@@ -131,7 +133,7 @@ class Shadow:
             return True
         return self.status is Status.PENDING and all(event.kind in _FIRST for event in fresh)
 
-    # --- what the rows must say ----------------------------------------------------------------------------------------
+    # --- what the rows must say ---------------------------------------------------------------------------------------
 
     def problem(self) -> str:
         """Compare the rows with the history; give the first difference, empty when there is none."""

@@ -1,7 +1,7 @@
 """One seed, from its start to its end.
 
-    set up ──▶ safety: faults, the invariants checked after every commit ──▶ heal
-           ──▶ liveness: no faults; everything must end within bounded virtual time ──▶ the outcomes are checked
+set up ──▶ safety: faults, the invariants checked after every commit ──▶ heal
+       ──▶ liveness: no faults; everything must end within bounded virtual time ──▶ the outcomes are checked
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import apsw
 
 from perdure.engine.registry import Registry
 from perdure.errors import PerdureError
+from simulation.activities import Stage
 from simulation.auditor import Auditor, Violation
 from simulation.bells import Bells
 from simulation.caretaker import Caretaker
@@ -32,7 +33,8 @@ from simulation.process import Process
 from simulation.scheduler import Restless, Scheduler
 from simulation.stations import SimulatedClient, SimulatedEngine, Station
 from simulation.timeline import Timeline
-from simulation.workflows import BEFORE, WORKFLOWS, Stage
+from simulation.witness import Witness
+from simulation.workflows import BEFORE, WORKFLOWS
 
 REGISTRY, REGISTRY_BEFORE = Registry(WORKFLOWS), Registry(WORKFLOWS)
 REGISTRY_BEFORE.by_name.update({workflow.name: workflow for workflow in BEFORE})
@@ -66,6 +68,7 @@ class World:
         self.scheduler = Scheduler(self._dice())
         self.timeline = Timeline(self.scheduler)
         self.auditor = Auditor(self.scheduler, self.timeline)
+        self.witness = Witness(self.auditor)
         self.faults = Faults(self, self.options, self._dice(), self.timeline)
         self.bells = Bells(self.faults.ring_delay)
         self.disk = Disk(folder / "world.db", self.scheduler, self.faults.fate, self.auditor.committed)
@@ -268,5 +271,3 @@ def _listening(world: World) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = before
-
-

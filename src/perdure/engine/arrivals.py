@@ -202,8 +202,8 @@ class Arrivals:
             elif entry.n in self.queued:  # its turn comes
                 overtakes = True
                 continue
-            elif overtakes and entry.n > self._seen:
-                self.look = True  # it came in since the inbox was read: what was asked before goes first
+            elif entry.n > self._seen and (overtakes or entry.kind is None):
+                overtakes = self.look = True  # another process asked since the inbox was read: its turn comes too
                 continue
             runner.handle(_from_inbox(live.row, entry))
         for parked in just_now:

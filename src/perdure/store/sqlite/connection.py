@@ -34,15 +34,23 @@ def open_connection(
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     with translated(path):
         connection = factory(os.fspath(path), flags=flags, statementcachesize=200)
-        connection.set_busy_handler(_Patience())
-        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-        connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-        connection.pragma("synchronous", synchronous.upper())
-        connection.pragma("cache_size", -16_384 if not read_only else -4_096)
-        if sys.platform == "darwin" and synchronous == "full":
-            connection.pragma("fullfsync", 1)  # macOS's fsync alone leaves the data in the drive's cache
-            connection.pragma("checkpoint_fullfsync", 1)
+        try:
+            _set_up(connection, synchronous, read_only)
+        except BaseException:
+            connection.close()  # whoever keeps the error must not keep the file open with it
+            raise
     return connection
+
+
+def _set_up(connection: apsw.Connection, synchronous: Synchronous, read_only: bool) -> None:
+    connection.set_busy_handler(_Patience())
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    connection.pragma("synchronous", synchronous.upper())
+    connection.pragma("cache_size", -16_384 if not read_only else -4_096)
+    if sys.platform == "darwin" and synchronous == "full":
+        connection.pragma("fullfsync", 1)  # macOS's fsync alone leaves the data in the drive's cache
+        connection.pragma("checkpoint_fullfsync", 1)
 
 
 class _Patience:
