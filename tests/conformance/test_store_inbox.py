@@ -139,3 +139,25 @@ def test_requests_are_written_all_or_none(runner):
     with pytest.raises(Exception, match="NOT NULL"):
         runner.request([Parked(one, "signal", None, None, "a", "1"), broken])
     assert runner.inbox(0, 10) == []
+
+
+def test_a_moved_entry_keeps_its_place(runner, open_store):
+    one, two = add(runner, row("one"), row("two")), runner.find("two")
+    asked = open_store()
+    asked.request([Parked(one, "signal", None, None, "first", "1")])
+    asked.request([Parked(two, "signal", None, None, "second", "2")])
+    batch = Batch()
+    batch.inbox_moved.append((runner.inbox(0, 10)[0].n, two))
+    runner.commit(batch)
+    assert runner.parked(one.num) == []
+    assert [entry.name for entry in runner.parked(two.num)] == ["first", "second"]
+
+
+def test_a_new_run_is_refused_while_another_one_of_its_id_is_open(runner, open_store):
+    first = add(runner, row("one"))
+    client = open_store()
+    with pytest.raises(ExecutionExists):
+        client.create([created("one", run=2)])
+    end(runner, first)
+    client.create([created("one", run=2)])
+    assert client.find("one").run == 2

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-SUPPORTED = "atheris runs on Linux with x86_64 and CPython 3.11 to 3.14"
+SUPPORTED = "There are wheels for CPython 3.11 to 3.14 on Linux with x86_64"
 READS = (
     "perdure.codec", "perdure.replay.run", "perdure.replay.mismatch", "perdure.engine.loading", "perdure.client.token",
     "perdure.cli.standing", "perdure.cli.failure", "perdure.cli.history", "perdure.cli.moments",
@@ -31,7 +31,7 @@ def fuzz_decoders(seconds: float, seed: int, corpus: Path) -> None:
     try:
         import atheris
     except ImportError:
-        sys.exit(f"atheris is not installed: pip install -e '.[fuzz]'. {SUPPORTED}.")
+        sys.exit(f"fuzz decoders: not run, atheris is not installed (make setup does it). {SUPPORTED}.")
     with atheris.instrument_imports(include=list(READS)):
         import fuzz_decoders
     import fuzz_samples
@@ -100,7 +100,7 @@ def fuzz_damage(seconds: float, seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python tests/fuzz", description=__doc__)
-    parser.add_argument("what", choices=("decoders", "rounds", "damage"), help="what to fuzz")
+    parser.add_argument("what", nargs="?", choices=("all", "decoders", "rounds", "damage"), default="all")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=random.randrange(2**31))
     parser.add_argument("--look", action="store_true", help="rounds: ask the command line too, which takes longer")
@@ -110,12 +110,14 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     if given.repeat is not None:
         repeat(given.repeat)
-    elif given.what == "decoders":
-        fuzz_decoders(given.seconds, given.seed, given.corpus)
-    elif given.what == "rounds":
-        fuzz_rounds(given.seconds, given.seed, given.look)
-    else:
-        fuzz_damage(given.seconds, given.seed)
+        return
+    seconds = given.seconds / 3 if given.what == "all" else given.seconds
+    if given.what in ("rounds", "all"):
+        fuzz_rounds(seconds, given.seed, given.look)
+    if given.what in ("damage", "all"):
+        fuzz_damage(seconds, given.seed)
+    if given.what in ("decoders", "all"):  # last: atheris ends the process
+        fuzz_decoders(seconds, given.seed, given.corpus)
 
 
 if __name__ == "__main__":

@@ -120,6 +120,7 @@ def failure(data: bytes) -> None:
     error = rebuild_failure(decoded)
     assert isinstance(error, Exception)
     again = encode_failure(error)
+    del error  # what wakes when it goes is to be heard too
     decode_failure(again)
     assert one_line(again) == one_line(again).partition("\n")[0]
     report(decoded)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import os
+import platform
 import random
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -96,3 +103,25 @@ def test_large_input_of_one_kind_is_read_or_refused(name: str):
         draw.randbytes(100_000),
     ):
         DECODERS[name](data)
+
+
+GUIDED_S = 8
+WHEELS = sys.platform == "linux" and platform.machine() == "x86_64" and (3, 11) <= sys.version_info < (3, 15)
+
+
+def test_input_that_takes_new_paths_is_looked_for(tmp_path: Path):
+    """A short run of `make fuzz`: atheris sees which lines an input reaches, and goes on from what reaches new ones."""
+    if importlib.util.find_spec("atheris") is None:
+        if os.environ.get("PERDURE_CI") and WHEELS:
+            pytest.fail("atheris is not installed, and there is a wheel of it for this platform: see `make setup`")
+        pytest.skip("needs atheris: CPython 3.11 to 3.14 on Linux with x86_64, and `make setup`")
+    seed = random.randrange(2**31)
+    print(f"seed {seed}")
+    program = [sys.executable, str(Path(__file__).parent), "decoders", "--corpus", str(tmp_path / "corpus")]
+    options = ["--seconds", str(GUIDED_S), "--seed", str(seed)]
+    done = subprocess.run([*program, *options], capture_output=True, text=True, cwd=tmp_path, check=False)
+    print(done.stderr[-5_000:])
+    assert done.returncode == 0, f"found something: {sorted(path.name for path in tmp_path.glob('crash-*'))}"
+    counts = {name: int(count) for name, count in re.findall(r"stat::(\w+): +(\d+)", done.stderr)}
+    assert counts["number_of_executed_units"] > 1_000
+    assert counts["new_units_added"] > 10

@@ -215,29 +215,6 @@ async def test_an_activity_that_completed_does_not_run_again_when_its_history_ha
     assert ran == ["rent"]
 
 
-async def test_workflow_code_cannot_swallow_that_its_history_is_damaged(tmp_path: Path):
-    @activity
-    async def pay(what: str) -> str:
-        return what
-
-    @workflow
-    async def job() -> str:
-        try:
-            return await pay("rent")
-        except Exception:
-            return "not paid"
-
-    database = tmp_path / "swallow.db"
-    async with Engine(database, [job]) as engine:
-        await (await engine.start(job, id="it")).result()
-    change(database, "it", "UPDATE perdure_event SET data = '{' WHERE execution = :num AND seq = 2",
-           "DELETE FROM perdure_event WHERE execution = :num AND seq > 2",
-           "UPDATE perdure_execution SET status = 'running', ended_at = NULL WHERE num = :num")  # fmt: skip
-    async with Engine(database, [job]) as engine:
-        await quiet(engine)
-        assert (await engine.execution("it").info()).status is Status.BLOCKED
-
-
 @pytest.mark.parametrize("plain", [False, True])
 async def test_an_activity_may_raise_stop_iteration(tmp_path: Path, plain: bool):
     @activity(retry=Retry(attempts=1))

@@ -74,9 +74,19 @@ class Caretaker:
         if dice.random() < 0.1:
             self._plan(Demand(witness, id, "pause"), paused := at_s + dice.uniform(0.0, 2.0))
             self._plan(Demand(witness, id, "cancel"), paused + dice.uniform(0.0, 0.4))
+        if self.world.options.storms:
+            self._plan_storm(id, at_s)
         for _ in range(dice.randint(0, 2)):
             self._plan(Watch(witness, id), at_s + dice.uniform(0.0, 4.0))
         self._plan(Read(witness, id), at_s + dice.uniform(0.0, 4.0))
+
+    def _plan_storm(self, id: str, at_s: float) -> None:
+        dice = self.dice
+        moments = [at_s + dice.choice([dice.uniform(0.0, 0.01), dice.uniform(0.0, 3.0)]) for _ in range(3)]
+        for _ in range(dice.randint(4, 9)):
+            what = dice.choice(["pause", "pause", "resume", "resume", "retry", "retry", "start", "cancel"])
+            asked = self._start(id, self._draw_work()) if what == "start" else Demand(self.world.witness, id, what)
+            self._plan(asked, dice.choice(moments))
 
     def _draw_work(self) -> tuple[Workflow[..., Any, Any], Program]:
         if self.dice.random() < 0.25:

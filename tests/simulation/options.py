@@ -37,6 +37,8 @@ class Options:
     places: int
     deploys: bool
     """Some processes have the newest code, and some that before it."""
+    storms: bool
+    """Callers ask much of the same executions in the same moments."""
     apart: bool
     """Callers are in the clients, where there are any: then engines have nothing but their work to learn from."""
     safety_s: float
@@ -54,6 +56,7 @@ class Options:
             threads=dice.choice([1, 2, 8]),
             places=dice.choice([1, 3, 1_000]),
             deploys=dice.random() < 0.3,
+            storms=dice.random() < 0.3,
             apart=dice.random() < 0.3,
             safety_s=dice.uniform(2.0, 10.0),
             faults=dice.randint(1, 25),
@@ -68,5 +71,6 @@ class Options:
         return (
             f"{self.engines} engines, {self.clients} clients{' with all callers' if self.apart else ''}, "
             f"{self.roots} executions to start, hot={self.hot}, {'a deployment, ' if self.deploys else ''}"
+            f"{'storms of requests, ' if self.storms else ''}"
             f"{self.threads} threads, {self.places} places, {self.safety_s:.1f} s with faults: {rates}"
         )

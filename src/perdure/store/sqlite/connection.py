@@ -69,6 +69,20 @@ class _Patience:
         return True
 
 
+def use_wal(connection: apsw.Connection) -> None:
+    """Put a file into WAL mode. While another connection is about to write SQLite refuses that without asking the busy
+    handler: two that wait for each other's lock would wait for ever."""
+    patience, tries = _Patience(), 0
+    while True:
+        try:
+            connection.pragma("journal_mode", "wal")
+            return
+        except apsw.BusyError:
+            if not patience(tries):
+                raise
+            tries += 1
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours."""

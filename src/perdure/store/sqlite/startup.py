@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 
 from perdure.errors import StoreError
-from perdure.store.sqlite.connection import translated
+from perdure.store.sqlite.connection import translated, use_wal
 from perdure.store.sqlite.doorbell import Doorbell
 from perdure.store.sqlite.queries import queries
 
@@ -26,7 +26,7 @@ def use_log(connection: apsw.Connection) -> None:
     """Put the file into WAL mode: another tool may have changed that, or a power cut while the file was made. Without
     it a commit at `full` is not sure to survive a power cut."""
     if connection.pragma("journal_mode") != "wal":
-        connection.pragma("journal_mode", "wal")
+        use_wal(connection)
 
 
 def examine(connection: apsw.Connection, path: Path) -> None:

@@ -101,14 +101,13 @@ class SqliteStore:
 
     def close(self) -> None:
         tidy = self._tidier() if "reader" in self.__dict__ and "writer" not in self.__dict__ else None
-        for name in ("reader", "writer"):  # the last one to close tidies up, and only a writer can
-            part = self.__dict__.pop(name, None)
-            if part is not None:
-                part.connection.close()
+        reader = self.__dict__.pop("reader", None)
+        if reader is not None:  # first, since the last one to close tidies up, and only a writer can
+            reader.connection.close()
+        self._drop_writer()
         if tidy is not None:
             tidy.close()
         self.__dict__.pop("listing", None)
-        self.__dict__.pop("retention", None)
 
     def _tidier(self) -> apsw.Connection | None:
         """Give a connection that can tidy up; without one all that is new would stay in `-wal`."""

@@ -22,6 +22,7 @@ from perdure.events import Event
 from perdure.store.batch import Batch, Parked
 from perdure.store.rows import ExecutionRow
 from perdure.store.sqlite.connection import translate, translated
+from perdure.store.sqlite.place import Place
 from perdure.store.sqlite.queries import queries
 
 _Rows = Iterable[tuple[Any, ...]]
@@ -38,6 +39,7 @@ class Writer:
         self.epoch: int | None = None
         self._left_as = -1
         """The version of the file after our last commit. The pager counts it up with every change by anyone."""
+        self._place = Place(path)
         self._alone = threading.Lock()
         """Clients ask on their loop's thread while `gc` works on another."""
         self._sql = queries()
@@ -46,6 +48,10 @@ class Writer:
 
     def close(self) -> None:
         with self._alone:
+            if self._place.replaced:  # closing deletes the log by name, which may be that of another database now
+                with suppress(apsw.Error):
+                    self.connection.wal_checkpoint()
+                self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             self.connection.close()
 
     # --- the runner -------------------------------------------------------------------------------------------------
@@ -123,8 +129,16 @@ class Writer:
         if self.connection.in_transaction:
             return
         self.connection.execute("BEGIN IMMEDIATE")
+        self._check_place()
         if self.connection.data_version() != self._left_as:  # else nobody has written since our last commit
             self._refuse_stale()
+
+    def _check_place(self) -> None:
+        try:
+            self._place.check()
+        except BaseException:
+            self.rollback()
+            raise
 
     def _refuse_stale(self) -> None:
         epoch = self.connection.execute(self._sql["epoch"]).get
@@ -250,6 +264,7 @@ class Writer:
         with self._alone, translated(self.path):
             self.connection.execute("BEGIN IMMEDIATE")
             try:
+                self._place.check()
                 yield
                 self.connection.execute("COMMIT")
             except BaseException:
