@@ -144,6 +144,12 @@ class StoreError(PerdureError):
     """The database could not be read or written."""
 
 
+class NotReplicated(PerdureError):
+    """What was asked is on the disk of this machine, and did not reach the replica in time. It still may."""
+
+    hint = "nothing was undone; `perdure status` says what keeps the replica from being reached"
+
+
 class StoreBusy(StoreError):
     """Another process held the write lock for longer than the busy timeout."""
 

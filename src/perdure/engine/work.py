@@ -20,6 +20,7 @@ class Work:
     __slots__ = (
         "batch",
         "closed",
+        "commit",
         "goes",
         "later",
         "replies",
@@ -49,6 +50,8 @@ class Work:
         self.closed: dict[str, tuple[ExecutionRow, Event | None]] = {}
         """Executions that ended in this batch, by id, with their closing event."""
         self.timers_fired = False
+        self.commit = 0
+        """Its number, if commits are replicated."""
 
     @property
     def effects(self) -> bool:

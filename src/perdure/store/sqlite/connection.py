@@ -19,11 +19,16 @@ import apsw
 from perdure.errors import NotOurFile, StoreBusy, StoreError, StoreFull
 
 Synchronous = Literal["full", "normal"]
+Checkpoints = Literal["always", "alone", "never"]
+"""When commits move the log into the file: `always` for a runner; `never` where a replicator decides; `alone` for everyone
+else: only when the log is long and there is no runner that would do it."""
 BUSY_S = 10.0
 """How long a write waits for another process's transaction."""
 
 
-def open_connection(path: Path, synchronous: Synchronous = "full", *, read_only: bool = False) -> apsw.Connection:
+def open_connection(
+    path: Path, synchronous: Synchronous = "full", *, read_only: bool = False, checkpoints: Checkpoints = "always"
+) -> apsw.Connection:
     """Open one connection. Raises `StoreError` when the file cannot be opened."""
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     with translated(path):
@@ -32,6 +37,10 @@ def open_connection(path: Path, synchronous: Synchronous = "full", *, read_only:
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         connection.pragma("synchronous", synchronous.upper())
+        if checkpoints != "always":
+            connection.pragma("wal_autocheckpoint", 0)
+        if checkpoints == "never":
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.pragma("cache_size", -16_384 if not read_only else -4_096)
         if sys.platform == "darwin" and synchronous == "full":
             connection.pragma("fullfsync", 1)  # macOS's fsync alone leaves the data in the drive's cache

@@ -17,7 +17,7 @@ from typing import Any
 import apsw
 
 from perdure.codec.payload import Blob, Payloads
-from perdure.errors import ExecutionExists, PerdureError, StaleRunner, TransactionLost
+from perdure.errors import ExecutionExists, PerdureError, StaleRunner, StoreBusy, TransactionLost
 from perdure.events import Event
 from perdure.store.batch import Batch, Parked
 from perdure.store.rows import ExecutionRow
@@ -214,6 +214,13 @@ class Writer:
             if not free:
                 self.connection.wal_checkpoint()  # only this makes the file itself shorter
         return free
+
+    def checkpoint(self) -> None:
+        with self._alone, translated(self.path):
+            self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        log = self.path.with_name(self.path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise StoreBusy(f"{self.path}: its log could not be emptied", hint="a long read is under way")
 
     def _many(self, name: str, rows: _Rows) -> None:
         self.connection.executemany(self._sql[name], rows)

@@ -1,0 +1,63 @@
+"""What the engine asks of whoever carries its commits to a safer place. `perdure.replication` is one that does.
+
+1. The engine never waits for a replica with anything that is local: it commits, and then says so.
+2. What must not happen before it is in the replica is handed over as a call; it is made on the loop, in the order of
+   commits, with whether it arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from perdure.store import Store
+
+Arrived = Callable[[bool], None]
+"""Told whether the commit is in the replica; false when the time for that is over, or the engine closes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The database that is to be replicated, and the engine that runs it. `now` gives microseconds since 1970."""
+
+    path: Path
+    database_id: str
+    epoch: int
+    store: Store
+    loop: asyncio.AbstractEventLoop
+    now: Callable[[], int]
+    deployment: str | None
+
+
+class Stream(Protocol):
+    """The commits of one engine, on their way."""
+
+    def check(self) -> None:
+        """Raise `StaleRunner` when another machine may have taken over: nothing may be committed or let out then."""
+
+    def committed(self) -> int:
+        """Take note of a commit; give its number."""
+
+    def look(self) -> None:
+        """Find out soon what has arrived: another process may wait for something that it committed itself."""
+
+    def when_replicated(self, commit: int, call: Arrived) -> None:
+        """Call `call` when a commit has arrived, or the time for it is over."""
+
+    async def reached(self) -> None:
+        """Wait until everything that is committed has arrived. Raises `NotReplicated` as the settings say."""
+
+    def let_go(self) -> None:
+        """Answer all who wait with false: the engine closes."""
+
+    async def close(self) -> None:
+        """Stop, after a last upload."""
+
+
+class Replicator(Protocol):
+    """Makes the stream of a database once an engine has become its runner."""
+
+    def begin(self, site: Site) -> Stream: ...
