@@ -145,7 +145,8 @@ class Client:
         `id` makes it idempotent: the same id with the same input gives the same execution. `on_conflict` is `join`,
         `reject` or `replace` (see `Conflict`). `timeout_s` limits the whole execution. With
         `durability="replicated"` this call, and those of the handle that it gives, return only once what they ask for
-        or tell is in the replica. Raises `InvalidValue` for arguments that do not fit, `ExecutionExists`, `NotReplicated`.
+        or tell is in the replica. Raises `InvalidValue` for arguments that do not fit, `ExecutionExists`,
+        `NotReplicated`.
         """
         if not isinstance(workflow, Workflow):
             raise TypeError(

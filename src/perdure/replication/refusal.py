@@ -49,7 +49,7 @@ def translated(error: Exception, doing: str) -> BucketError:
             return BucketDenied(text)
         case FileNotFoundError():
             return BucketMissing(text)
-        case NotImplementedError() | said.NotSupportedError() | ValueError():
+        case NotImplementedError() | said.NotSupportedError() | said.InvalidPathError() | ValueError():
             return BucketError(text, hint="this store cannot do that")
         case said.BaseError() | OSError():
             return BucketUnreachable(text)
@@ -60,7 +60,7 @@ def translated(error: Exception, doing: str) -> BucketError:
 def _told(error: Exception) -> str:
     """Give the telling part of a page of text: what was asked, the status, and what an S3 error says about itself."""
     text = str(error).partition("\n\nDebug source")[0]
-    body = {name: value for name, value in re.findall(r"<(Code|Message)>([^<]*)<", text)}
+    body = dict(re.findall(r"<(Code|Message)>([^<]*)<", text))
     told = " ".join(
         [text.partition("<")[0].strip(" :\n"), *(body[name] for name in ("Code", "Message") if name in body)]
     )

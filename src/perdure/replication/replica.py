@@ -22,8 +22,8 @@ class Replica:
     `url` is `s3://bucket/prefix`, with `?endpoint=…&region=…` for stores other than AWS, or `file:///folder`.
     Credentials come from the usual AWS environment, profile or file. `interval_s` is the time from a commit to its
     upload, at the most; `wait_s` is how long something with `durability="replicated"` waits, and `late` what happens
-    then: `fail` it, or `go_on` and say so in the log. `on_lag` is called, on the engine's loop, when the replica is more than `lag_alarm_s`
-    behind, and once more when it has caught up.
+    then: `fail` it, or `go_on` and say so in the log. `on_lag` is called, on the engine's loop, when the replica is
+    more than `lag_alarm_s` behind, and once more when it has caught up.
     """
 
     url: str

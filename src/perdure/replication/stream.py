@@ -45,7 +45,7 @@ class LitestreamStream:
         )
         self.progress = Progress(site.loop, self._sync, site.now, interval_s=max(replica.interval_s, 0.1))
         self.progress.on_reached = self._tell
-        self.supervisor.on_start = self.progress.restarted
+        self.supervisor.on_ready = self.progress.restarted
         self.watermark = Watermark(site.path)
         self._held: dict[int, tuple[asyncio.TimerHandle, Arrived]] = {}
         self._keys = 0

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import json
 import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -64,8 +66,8 @@ class Supervisor:
         self.checkpoint = checkpoint
         self.settings = settings or Settings()
         self.credentials = dict(credentials or {})
-        self.on_start: Callable[[], None] | None = None
-        """Called before each start: what one before has said does not count any more."""
+        self.on_ready: Callable[[], None] | None = None
+        """Called when a new one answers: what the one before has said does not count any more."""
         self.restarts = 0
         self.problem: str | None = None
         """What is wrong now; None while it runs."""
@@ -138,8 +140,6 @@ class Supervisor:
             began = time.monotonic()
             try:
                 self.checkpoint()
-                if self.on_start is not None:
-                    self.on_start()
                 await self._run()
             except (PerdureError, OSError) as error:
                 self.problem = str(error)
@@ -165,6 +165,7 @@ class Supervisor:
             stderr=asyncio.subprocess.PIPE,
             pass_fds=[self._lock_fd],  # who holds the lock lives as long as either of us
             start_new_session=True,  # Ctrl-C is for us: it is stopped in order
+            preexec_fn=_end_with_parent(),
         )  # fmt: skip
         self._note(process.pid)
         reading = asyncio.create_task(self._read_log(process))
@@ -172,6 +173,8 @@ class Supervisor:
             await self._until_it_answers(process)
             self.problem = None
             self._ready.set()
+            if self.on_ready is not None:
+                self.on_ready()
             code = await process.wait()
         finally:
             reading.cancel()
@@ -242,6 +245,16 @@ class Supervisor:
             self._lock_fd = None
 
 
+def _end_with_parent() -> Callable[[], None] | None:
+    """Have the kernel ask the child to stop when we die: it uploads the rest and ends. Elsewhere than on Linux it lives on
+    until the next of ours starts and ends it."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl  # looked up here: after the fork nothing may be imported
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+_PR_SET_PDEATHSIG = 1
 _LEVELS = {"ERROR": logging.ERROR, "WARN": logging.WARNING, "INFO": logging.DEBUG}
 
 

@@ -20,8 +20,8 @@ from perdure.errors import NotOurFile, StoreBusy, StoreError, StoreFull
 
 Synchronous = Literal["full", "normal"]
 Checkpoints = Literal["always", "alone", "never"]
-"""When commits move the log into the file: `always` for a runner; `never` where a replicator decides; `alone` for everyone
-else: only when the log is long and there is no runner that would do it."""
+"""When commits move the log into the file: `always` for a runner; `never` where a replicator decides; `alone` for
+everyone else: only when the log is long and there is no runner that would do it."""
 BUSY_S = 10.0
 """How long a write waits for another process's transaction."""
 
