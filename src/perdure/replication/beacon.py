@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -58,7 +59,7 @@ class Beacon(msgspec.Struct, frozen=True, kw_only=True):
         """Give what makes a new beacon worth writing. The rest changes all the time."""
         return (
             self.database_id, self.epoch, self.holder, self.schema_version, self.code_version, self.deployment,
-            self.counts, self.last_error,
+            dict(self.counts), self.last_error,
         )  # fmt: skip
 
 
@@ -140,11 +141,10 @@ class BeaconWriter:
             except Exception as error:
                 self._fault(error)
             await asyncio.sleep(self.at_most_every_s)
-            try:
-                async with asyncio.timeout_at(heartbeat_at):
-                    await self._touched.wait()
-            except TimeoutError:
-                pass
+            if self.problem is None:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(heartbeat_at):
+                        await self._touched.wait()
 
     async def _write(self, beacon: Beacon) -> None:
         await self.bucket.put(KEY, encode(msgspec.structs.replace(beacon, heartbeat_at=self._now())))

@@ -4,8 +4,8 @@
     <prefix>/current.json    which epoch is the truth, since when, and which were before
     <prefix>/00000007/…      what the runner with epoch 7 streamed
 
-1. A runner streams to the path of its own epoch, and points `current.json` at it when all of the database is there. Until
-   then the truth is where it was, and the new path may be anything: it is never restored unless all else is damaged.
+1. A runner streams to the path of its own epoch, and points `current.json` at it when all of the database is there.
+   Until then the truth is where it was, and the new path may be anything: it is restored only if the truth is damaged.
 2. `current.json` goes forward only, and stays with one database. A runner that was replaced is refused.
 """
 
@@ -90,7 +90,8 @@ class Epochs:
         """Make an epoch the truth. Doing it twice is fine: after `BucketUnreachable` just do it again.
 
         Without conditional writes in the store it is a read and a write: then only one process may do it.
-        Raises `StaleRunner` when a later epoch is the truth, `WrongDatabase`, `EpochsDamaged`, `BucketError`.
+        Raises `StaleRunner` when a later epoch is the truth or this one is another's, `WrongDatabase`, `EpochsDamaged`,
+        `BucketError`.
         """
         while True:
             found = await self.bucket.get(KEY)
@@ -101,6 +102,9 @@ class Epochs:
                 hint = "this process was replaced: it must stop"
                 raise StaleRunner(f"{self.bucket.name}: epoch {before.epoch} is the truth, not {epoch}", hint=hint)
             if before is not None and before.epoch == epoch:
+                if before.holder != holder:
+                    hint = "use a lease, or run the database on one machine only"
+                    raise StaleRunner(f"{self.bucket.name}: epoch {epoch} belongs to {before.holder}", hint=hint)
                 return before
             new = Current(
                 epoch=epoch,
