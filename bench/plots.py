@@ -16,11 +16,13 @@ COLOURS = ("#3b82d6", "#d97a2b", "#2f9e6e", "#b0509a", "#a08420")
 
 @dataclass(frozen=True)
 class Line:
-    """One series; its name stands at its end. `dashed` for what is only there to be compared with."""
+    """One series; its name stands at its end. `dashed` for what is only there to be compared with; points that are
+    many are not `marked`."""
 
     name: str
     points: Sequence[tuple[float, float]]
     dashed: bool = False
+    marked: bool = True
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Plot:
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
         dashes = ' stroke-dasharray="5 5"' if line.dashed else ""
         self._parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>')
-        if not line.dashed:
+        if line.marked and not line.dashed:
             self._parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>' for x, y in places]
         self._text(places[-1][0] + 10, name_at, line.name, "start", f'style="fill:{colour}"')
 

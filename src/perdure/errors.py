@@ -158,6 +158,10 @@ class StoreFull(StoreError):
     """The disk, or the quota, has no room for the write."""
 
 
+class RowRefused(StoreError):
+    """The database refuses what is to be written, whenever it is tried: one row of it, not the file, is at fault."""
+
+
 class NotOurFile(StoreError):
     """The file is not a perdure database."""
 

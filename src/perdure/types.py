@@ -11,6 +11,9 @@ import msgspec
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST_US = 253_402_300_799_000_000
 """The last instant that a timer can be due at: the end of the year 9999."""
+_DAY_US = 86_400_000_000
+_EARLIEST_US = -62_135_596_800_000_000
+"""The first instant that a datetime can be, in the year 1."""
 
 
 class Status(StrEnum):
@@ -102,7 +105,8 @@ def storable(text: str) -> bool:
 
 
 def instant(us: int) -> datetime:
-    """Turn microseconds since 1970 into an aware UTC datetime."""
+    """Turn microseconds since 1970 into an aware UTC datetime: the nearest that exists in every time zone."""
+    us = min(max(us, _EARLIEST_US + _DAY_US), LATEST_US - _DAY_US)
     return _EPOCH + timedelta(microseconds=us)
 
 

@@ -1,109 +1,35 @@
-"""What the worker that is killed runs: one workflow per kind of thing that must survive, and what each must give."""
+"""What the workers that are killed run: one workflow per kind of thing that must survive."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import random
-import time
-from typing import Any
 
-from perdure import (
-    Retry,
-    Saga,
-    Signal,
-    Transaction,
-    activity,
-    continue_as_new,
-    current_attempt,
-    execution_id,
-    sleep,
-    state,
-    workflow,
+from crash_activities import (
+    ask_outside,
+    async_step,
+    balk,
+    beat,
+    exec_step,
+    make_large,
+    pool_step,
+    slow_step,
+    step,
+    stumble,
+    tally,
 )
 
+from perdure import Saga, Signal, continue_as_new, execution_id, random, sleep, state, uuid4, workflow
+
 number = Signal("number", int)
+note = Signal("note", str)
 LAST = -1
-AGAIN = Retry(attempts=None, initial_s=0.005, max_s=0.02, interruptions=100_000)
 
 
 class Rejected(Exception):
     """What a job that must fail raises."""
 
 
-def write_line(path: str, line: str) -> None:
-    """Append a line and have it on the disk before returning; one write, so that lines of processes do not mix."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        os.write(fd, f"{line}\n".encode())
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def take_effect(key: str) -> None:
-    """Write the effect of the running attempt into the ledger: `execution run seq attempt key pid time`."""
-    attempt = current_attempt()
-    id, run, seq = attempt.idempotency_key.rsplit(":", 2)
-    line = f"{id} {run} {seq} {attempt.number} {key} {os.getpid()} {time.time_ns()}"
-    write_line(os.environ["PERDURE_CRASH_LEDGER"], line)
-
-
-# --- activities -----------------------------------------------------------------------------------------------------
-
-
-@activity(retry=AGAIN)
-def step(key: str) -> str:
-    take_effect(key)
-    return key
-
-
-@activity(retry=AGAIN)
-async def async_step(key: str) -> str:
-    await asyncio.sleep(0.002)
-    take_effect(key)
-    return key
-
-
-@activity(retry=AGAIN)
-async def slow_step(key: str) -> str:
-    await asyncio.sleep(0.1)
-    take_effect(key)
-    return key
-
-
-@activity(retry=AGAIN)
-def stumble(key: str, fails: int) -> str:
-    take_effect(key)
-    if current_attempt().number <= fails:
-        raise OSError(key)
-    return key
-
-
-@activity(retry=AGAIN)
-async def ask_outside(key: str) -> str:
-    """Leave the answer to another process: the token goes into a file."""
-    attempt = current_attempt()
-    take_effect(key)
-    write_line(os.environ["PERDURE_CRASH_LEDGER"] + "-tokens", f"{attempt.token} {key}")
-    attempt.finish_later()
-
-
-@activity(retry=AGAIN)
-def make_large(key: str) -> str:
-    take_effect(key)
-    return key * 50_000
-
-
-@activity(transactional=True)
-def tally(transaction: Transaction, execution: str, n: int) -> int:
-    """Insert a row and give how many this execution has."""
-    transaction.execute("CREATE TABLE IF NOT EXISTS tally (execution TEXT, n INTEGER)")
-    transaction.execute("INSERT INTO tally VALUES (?, ?)", (execution, n))
-    return transaction.execute("SELECT count(*) FROM tally WHERE execution = ?", (execution,))[0][0]
-
-
-# --- workflows ------------------------------------------------------------------------------------------------------
+# --- jobs: they end by themselves -----------------------------------------------------------------------------------
 
 
 @workflow
@@ -121,6 +47,11 @@ async def pipeline(n: int) -> list[str]:
 async def leaf(n: int) -> int:
     await async_step(f"leaf{n}")
     return await tally.submit(execution_id(), n)
+
+
+@workflow
+def plain_leaf(n: int) -> str:
+    return step(f"plain{n}")
 
 
 @workflow
@@ -142,29 +73,6 @@ async def count_up(n: int) -> list[int]:
 
 
 @workflow
-async def collect(n: int) -> list[int]:
-    """Receive numbers until the last one."""
-    received: list[int] = []
-    while (value := await number.receive()) != LAST:
-        received.append(value)
-        if value % 4 == 0:
-            await async_step(f"got{value}")
-    return received
-
-
-@workflow
-async def relay(received: list[int]) -> list[int]:
-    """Receive numbers, a few in each run."""
-    for _ in range(3):
-        value = await number.receive()
-        if value == LAST:
-            return received
-        received.append(value)
-        await async_step(f"relay{value}")
-    return continue_as_new(received)
-
-
-@workflow
 def plainly(n: int) -> list[str]:
     """Do it all without `await`."""
     done = []
@@ -172,7 +80,7 @@ def plainly(n: int) -> list[str]:
         done.append(step(f"p{i}"))
         sleep(0.002)
     done += [call.result() for call in [async_step.submit(f"q{i}") for i in range(3)]]
-    return done
+    return [*done, plain_leaf(n)]
 
 
 @workflow
@@ -214,15 +122,129 @@ async def approved(n: int) -> list[str]:
 @workflow
 async def large(n: int) -> list[int]:
     """Keep payloads that are stored apart, the same one several times."""
-    texts = [await make_large.submit(f"large{i % 2}") for i in range(n)]
+    texts = [await make_large.submit(f"large{i % 2}") if i < 2 else "large0" * 50_000 for i in range(n)]
+    state["text"] = texts[0]
     return [len(text) for text in texts]
 
 
 @workflow
-async def guarded() -> None:
-    """Wait to be cancelled, and clean up."""
+async def pooled(n: int) -> list[str]:
+    """Run in processes."""
+    return [await pool_step.submit(f"pool{i}") for i in range(n)]
+
+
+@workflow
+async def shelled(n: int) -> list[str]:
+    """Run programs."""
+    return list(await asyncio.gather(*(exec_step.submit(f"exec{i}") for i in range(n))))
+
+
+@workflow
+async def beating(n: int) -> list[int]:
+    """Run activities that go on from where the attempt before was."""
+    return list(await asyncio.gather(*(beat.submit(f"b{i}", i + 3) for i in range(n))))
+
+
+@workflow
+async def in_rounds(n: int, left: int | None = None) -> int:
+    """Continue as new, taking the readable state along."""
+    left = n if left is None else left
+    state["done"] = state.get("done", 0) + 1
+    await async_step(f"round{left}")
+    if left > 1:
+        continue_as_new(n, left - 1)
+    return state["done"]
+
+
+@workflow
+async def listener(n: int, to: str) -> str:
+    """Answer what the parent sends."""
+    for _ in range(n):
+        note.send(to, (await note.receive()).upper())
+    return f"heard {n}"
+
+
+@workflow
+async def talk(n: int) -> list[str]:
+    """Exchange signals with a child."""
+    child = listener.submit(n, execution_id())
+    heard = []
+    for i in range(n):
+        note.send(f"{execution_id()}/listener-2", f"word{i}")
+        heard.append(await note.receive())
+    return [*heard, await child]
+
+
+@workflow
+async def draw(n: int) -> bool:
+    """Do what differs in every execution, and the same in every replay."""
+    drawn = [random().random() for _ in range(n)]
+    await async_step(f"draw-{drawn[-1]}")
+    ids = [str(uuid4()) for _ in range(n)]
+    await asyncio.gather(*(async_step(each) for each in ids if random().random() < 0.5))
+    return len(set(ids)) == n
+
+
+@workflow
+async def hopeful(n: int) -> list[str]:
+    """Fail for good, and succeed once someone retries it."""
+    return [await step.submit("before"), *[await balk.submit(f"hope{i}") for i in range(n)]]
+
+
+@workflow
+async def hopeful_parent(n: int) -> list[list[str]]:
+    """Fail with a child, and succeed with it once someone retries it."""
+    return list(await asyncio.gather(hopeful(n), hopeful(1)))
+
+
+@workflow
+async def overdue(n: int) -> None:
+    """Run out of time, and clean up. To be started with a time limit."""
     try:
         await asyncio.sleep(1_000)
+    finally:
+        await async_step("too late")
+
+
+@workflow
+async def leaving(n: int) -> str:
+    """Leave a child behind."""
+    pipeline.options(on_parent_end="abandon").submit(n)
+    await async_step("left")
+    return "gone"
+
+
+# --- they end when they are told to ---------------------------------------------------------------------------------
+
+
+@workflow
+async def collect(n: int) -> list[int]:
+    """Receive numbers until the last one."""
+    received: list[int] = []
+    while (value := await number.receive()) != LAST:
+        received.append(value)
+        if value % 4 == 0:
+            await async_step(f"got{value}")
+    return received
+
+
+@workflow
+async def relay(received: list[int]) -> list[int]:
+    """Receive numbers, a few in each run."""
+    for _ in range(3):
+        value = await number.receive()
+        if value == LAST:
+            return received
+        received.append(value)
+        await async_step(f"relay{value}")
+    return continue_as_new(received)
+
+
+@workflow
+async def guarded(n: int) -> None:
+    """Wait to be cancelled, and clean up."""
+    try:
+        await asyncio.gather(leaf(n), asyncio.sleep(1_000))
     finally:
         await async_step("cleaned")
 
@@ -231,40 +253,6 @@ async def guarded() -> None:
 async def tick(n: int) -> None:
     """Take steps until cancelled: there is always something to do."""
     for i in range(50):
-        await async_step(f"tick{i}")
-    continue_as_new(n)
-
-
-JOBS: list[Any] = [pipeline, fan, flaky, count_up, plainly, undone, limited, at_once, approved, large]
-WORKFLOWS: list[Any] = [*JOBS, collect, relay, guarded, tick]
-BY_NAME = {made.name: made for made in WORKFLOWS}
-
-
-def draw_job(choose: random.Random) -> tuple[Any, int]:
-    return choose.choice(JOBS), choose.randint(1, 6)
-
-
-def expected(name: str, n: int) -> Any:
-    """Give the result of a job; the error's name for one that must fail."""
-    match name:
-        case "pipeline":
-            return [f"s{i}" for i in range(n)]
-        case "fan":
-            return [1] * n
-        case "flaky":
-            return [f"f{i}" for i in range(n)]
-        case "count_up":
-            return list(range(1, n + 1))
-        case "plainly":
-            return [f"p{i}" for i in range(n)] + [f"q{i}" for i in range(3)]
-        case "undone":
-            return "Rejected"
-        case "limited":
-            return ["late"] * n
-        case "at_once":
-            return [f"slow{i}" for i in range(n)]
-        case "approved":
-            return [f"a{i}" for i in range(n)]
-        case "large":
-            return [300_000] * n
-    raise ValueError(name)
+        await async_step(f"tick{n}-{i}")
+        await asyncio.sleep(0.02)
+    continue_as_new(n + 1)

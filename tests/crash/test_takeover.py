@@ -2,69 +2,57 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
 import statistics
 import time
 
 import pytest
-
-from perdure import Client
-from perdure.store.sqlite import RunnerLock
+from crash_check import Check
+from crash_ending import bring_to_an_end
+from crash_ledger import Effect, Tail
+from crash_site import PATIENCE_S, Process, Site
 
 ROUNDS = 5
-SLOWEST_S = 2.0
-"""Far above the usual: a loaded machine may need its time to run a process at all."""
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(int(os.environ.get("PERDURE_CRASH_ROUNDS") or ROUNDS) * 30 + 120)
-async def test_the_standby_takes_over_when_the_runner_is_killed(site, rounds, until):
-    kills = rounds(ROUNDS)
+@pytest.mark.timeout(600)
+def test_the_standby_takes_over_when_the_runner_is_killed(tmp_path, seed):
+    site = Site(tmp_path, str(seed))
+    check = Check(site)
     takeovers: list[float] = []
     try:
-        for worker in [await site.spawn(), await site.spawn()]:
-            await site.ready(worker)
-        async with Client(site.database) as client:
-            await site.tick(client, 4)
-            receivers = await site.start_collecting(client, "both")
-            for number in range(kills):
-                asking = asyncio.ensure_future(ask(site, client, receivers, number))
-                takeovers.append(await kill_the_runner(site, until))
-                await asking
-                await site.ready(await site.spawn())
-            await site.stop_working()
-            executions = await site.check_results(client)
+        for kind in ("worker", "worker", "asker"):
+            site.ready(site.spawn(kind))
+        for _ in range(ROUNDS):
+            takeovers.append(kill_the_runner(site))
+            assert not check.look()
+            site.ready(site.spawn("worker"))
+        bring_to_an_end(site)
+        assert not check.look()
+        assert not check.finish()
     finally:
-        await site.kill_all()
-    site.audit.look()
+        site.kill_all()
     figures = f"median {statistics.median(takeovers) * 1e3:.0f} ms, slowest {max(takeovers) * 1e3:.0f} ms"
-    print(f"{kills} takeovers: {figures} from kill -9 to the next effect; {executions} executions, nothing lost")
-    assert max(takeovers) < SLOWEST_S, figures
+    print(f"{ROUNDS} takeovers: {figures} from kill -9 to the next effect; {check.executions} executions, nothing lost")
 
 
-async def ask(site, client, receivers, number: int) -> None:
-    await asyncio.gather(
-        site.start_jobs(client, f"takeover-{number}", 3), site.send_numbers(receivers, number * 10, number * 10 + 10)
-    )
-
-
-async def kill_the_runner(site, until) -> float:
+def kill_the_runner(site: Site) -> float:
     """Kill the runner in the middle of its work; give the seconds until the other one's first effect."""
-    lock = RunnerLock(site.database)
-    runner = await until(lambda: next((w for w in site.workers if f'"pid": {w.pid},' in lock.holder()), None))
-    assert json.loads(lock.holder())["pid"] == runner.pid
-    await until(lambda: any(effect.pid == runner.pid for effect in site.audit.watch()))
-    await site.kill_after(runner, site.choose.uniform(0, 0.2))
-    killed_ns = time.time_ns()
-    found: list[int] = []
+    runner = until(site.runner)
+    effects = Tail(site.places.effects, Effect)
+    until(lambda: any(effect.pid == runner.pid for effect in effects.read()))
+    site.pass_time(site.choose.uniform(0, 0.2))
+    others = [worker.pid for worker in site.workers if worker is not runner]
+    site.kill(runner)
+    killed = time.monotonic()
+    effects.read()
+    until(lambda: any(effect.pid in others for effect in effects.read()))
+    return time.monotonic() - killed
 
-    def taken_over() -> bool:
-        found.extend(
-            effect.at_ns for effect in site.audit.watch() if effect.pid != runner.pid and effect.at_ns > killed_ns
-        )
-        return bool(found)
 
-    await until(taken_over)
-    return (min(found) - killed_ns) / 1e9
+def until(condition) -> Process:
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not so within {PATIENCE_S:g} s"
+        time.sleep(0.001)
+    return found

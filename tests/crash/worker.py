@@ -1,8 +1,7 @@
-"""The process that is killed: an engine, which also starts work of its own and signals to it.
+"""The process that is killed: an engine, which also asks for work of its own.
 
-`worker.py DATABASE ACKS NAME SEED [idle]`; an `idle` one starts nothing itself. It says `ready` on its standard output
-once it is open, and never ends. What it was told to be durable it writes into ACKS: `started ID WORKFLOW N` and `sent
-ID VALUE`.
+`worker.py NAME PLACE SEED [idle]`; an `idle` one asks for nothing. It says `ready` on its standard output once it is
+open. It ends when it is killed, or in order when it is asked to (SIGTERM).
 """
 
 from __future__ import annotations
@@ -10,49 +9,44 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import signal
 import sys
 
-from crash_workflows import WORKFLOWS, collect, draw_job, number, write_line
+import crash_bugs
+from crash_asker import Asker
+from crash_ledger import Places
+from crash_oracle import WORKFLOWS
 
-from perdure import Engine, Execution
-
-STARTS = 12
-SIGNALS = 30
-AT_ONCE = 4
-
-
-async def start_jobs(engine: Engine, acks: str, name: str, choose: random.Random) -> None:
-    gate = asyncio.Semaphore(AT_ONCE)
-
-    async def one(i: int) -> None:
-        async with gate:
-            workflow, n = draw_job(choose)
-            id = f"own-{name}-{i}"
-            execution: Execution[object] = await engine.start(workflow, n, id=id)
-            write_line(acks, f"started {id} {workflow.name} {n}")
-            await asyncio.gather(execution.result(), return_exceptions=True)
-
-    await asyncio.gather(*(one(i) for i in range(STARTS)))
+from perdure import Engine
 
 
-async def send_numbers(engine: Engine, acks: str, name: str) -> None:
-    id = f"own-{name}-collect"
-    execution = await engine.start(collect, 0, id=id)
-    write_line(acks, f"started {id} collect 0")
-    for value in range(SIGNALS):
-        await execution.signal(number, value)
-        write_line(acks, f"sent {id} {value}")
-
-
-async def main(database: str, acks: str, name: str, seed: str, idle: str = "") -> None:
+async def main(name: str, place: str, seed: str, idle: str = "") -> None:
     choose = random.Random(f"{seed} {name}")
-    async with Engine(database, workflows=WORKFLOWS, hot=choose.choice([0, 3, 10_000])) as engine:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    engine = Engine(
+        Places.here().database,
+        workflows=WORKFLOWS,
+        codec=Places.codec(),
+        hot=choose.choice([0, 3, 10_000]),
+        max_processes=1,
+        grace_s=choose.choice([0.0, 0.2]),
+    )
+    async with engine:
         print("ready", flush=True)
-        if not idle:
-            await asyncio.gather(start_jobs(engine, acks, name, choose), send_numbers(engine, acks, name))
-        await asyncio.Event().wait()
+        asking = asyncio.ensure_future(_ask(engine, name, place, seed) if not idle else stop.wait())
+        await asyncio.wait([asyncio.ensure_future(stop.wait()), asking], return_when=asyncio.FIRST_COMPLETED)
+        if asking.done():
+            asking.result()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+
+async def _ask(engine: Engine, name: str, place: str, seed: str) -> None:
+    await Asker(engine, name, int(place), f"{seed} {name}", at_once=4, most=12).ask()
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.basicConfig(format="%(asctime)s %(process)d %(name)s %(levelname)s: %(message)s", level=logging.WARNING)
+    crash_bugs.plant()
     asyncio.run(main(*sys.argv[1:]))

@@ -25,6 +25,7 @@ def play(page: Path, folder: Path) -> list[dict[str, str]]:
     work, report = folder / "work", folder / "report.json"
     work.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "NO_COLOR": "1", "COLUMNS": "120"}
+    environment["PYTEST_ADDOPTS"] = "-p perdure.testing.plugin"  # as if installed; the same plugin where it is
     done = subprocess.run(
         [sys.executable, str(PLAY), str(page), str(report)],
         cwd=work, env=environment, capture_output=True, text=True, timeout=110, check=False,

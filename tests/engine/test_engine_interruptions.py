@@ -148,3 +148,81 @@ async def test_an_activity_that_may_not_be_interrupted_runs_once_after_a_retry_t
     """
     said = [spawn(script, database, how).communicate()[0].split() for how in ("fails", "dies", "looks")]
     assert said == [["ran", "ValueError"], ["ran"], ["AttemptInterrupted"]]
+
+
+async def test_an_attempt_after_one_that_was_stopped_in_order_counts_its_deaths(database, spawn):
+    """Found by the model of the runner: the note of the stopped attempt vouched for the next one for ever."""
+    script = """
+        import asyncio, os, sys
+        from perdure import Engine, Retry, activity, current_attempt, workflow
+
+        running = asyncio.Event()
+
+        @activity(retry=Retry(initial_s=0.001, max_s=0.001, interruptions=2))
+        async def kills() -> None:
+            print(current_attempt().number, flush=True)
+            if sys.argv[2] == "dies":
+                os._exit(9)
+            running.set()
+            await asyncio.Event().wait()
+
+        @workflow
+        async def job() -> None:
+            await kills()
+
+        async def main():
+            async with Engine(sys.argv[1], workflows=[job], grace_s=0) as engine:
+                execution = await engine.start(job, id="x")
+                if sys.argv[2] == "stops":
+                    await running.wait()
+                else:
+                    await execution.result()
+
+        asyncio.run(main())
+    """
+    said = [spawn(script, database, how).communicate()[0].split() for how in ("stops", *["dies"] * 4)]
+    assert said == [["1"], ["2"], ["3"], ["4"], []]
+
+
+async def test_an_attempt_after_a_retry_by_hand_counts_its_deaths_and_not_those_before(database, spawn):
+    """What the attempts said before the execution failed is no proof that they run after it was opened again."""
+    script = """
+        import asyncio, os, sys
+        from perdure import Engine, Retry, activity, current_attempt, workflow
+
+        beaten = asyncio.Event()
+        how = sys.argv[2]
+
+        @activity(retry=Retry(attempts=1))
+        async def fails() -> None:
+            await beaten.wait()
+            raise ValueError
+
+        @activity(retry=Retry(initial_s=0.001, max_s=0.001, interruptions=1))
+        async def kills() -> None:
+            print(current_attempt().number, flush=True)
+            if how != "fails":
+                os._exit(9)
+            current_attempt().heartbeat("here")
+            await asyncio.sleep(0.1)
+            beaten.set()
+            await asyncio.Event().wait()
+
+        @workflow
+        async def job() -> None:
+            await asyncio.gather(fails(), kills())
+
+        async def main():
+            async with Engine(sys.argv[1], workflows=[job], grace_s=0) as engine:
+                execution = await engine.start(job, id="x")
+                if how == "retry":
+                    await execution.retry()
+                try:
+                    await asyncio.gather(execution.result())
+                except Exception as error:
+                    print(type(error).__name__, flush=True)
+
+        asyncio.run(main())
+    """
+    said = [spawn(script, database, how).communicate()[0].split() for how in ("fails", "retry", "dies", "dies")]
+    assert said == [["1", "ValueError"], ["1"], ["2"], ["AttemptInterrupted"]]

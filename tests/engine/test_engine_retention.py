@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
+from typing import Any
 
 import apsw
 import pytest
@@ -223,3 +225,46 @@ async def test_it_ends_also_where_the_file_cannot_give_pages_back(database):
 @workflow
 async def large() -> str:
     return "x" * 10_000
+
+
+class Checkpointing(apsw.VFS):
+    """Opens files whose checkpoints call `meanwhile` before their first write, while they hold their lock."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        super().__init__("checkpointing", "")
+        self.meanwhile: Callable[[], None] | None = meanwhile
+
+    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:
+        if not flags[0] & apsw.SQLITE_OPEN_MAIN_DB:
+            return super().xOpen(name, flags)
+        vfs = self
+
+        class File(apsw.VFSFile):
+            def xWrite(self, data: bytes, offset: int) -> None:
+                meanwhile, vfs.meanwhile = vfs.meanwhile, None
+                if meanwhile is not None:
+                    meanwhile()
+                super().xWrite(data, offset)
+
+        return File("", name, flags)
+
+
+async def test_room_is_given_back_while_another_connection_checkpoints(database):
+    """Found by the long run: who checkpoints at the same moment as `gc` is no reason for it to fail."""
+    async with Engine(database, workflows=[one]) as engine, Client(database) as client:
+        await (await engine.start(one, id="x")).result()
+        outcomes: list[object] = []
+
+        def vacuum() -> None:
+            try:
+                outcomes.append(client.store.vacuum(10))
+            except Exception as error:
+                outcomes.append(error)
+
+        vfs = Checkpointing(vacuum)
+        other = apsw.Connection(str(database), vfs="checkpointing")
+        other.execute("SELECT * FROM perdure_meta").fetchall()
+        other.wal_checkpoint()
+        assert outcomes == [0]
+        other.close()
+        vfs.unregister()

@@ -54,7 +54,7 @@ class MemoryBucket:
         return self.conditional
 
     async def get(self, key: str, *, timeout_s: float | None = None) -> Found | None:
-        return await self.call(lambda: self.store.get(key), timeout_s)
+        return await self.call(lambda: self.store.get(key), timeout_s, write=False)
 
     async def create(self, key: str, data: bytes, *, timeout_s: float | None = None) -> str:
         return await self.call(lambda: self.store.write(key, data, None), timeout_s)
@@ -62,12 +62,12 @@ class MemoryBucket:
     async def replace(self, key: str, data: bytes, etag: str, *, timeout_s: float | None = None) -> str:
         return await self.call(lambda: self.store.write(key, data, etag), timeout_s)
 
-    async def call(self, apply: Callable[[], Any], timeout_s: float | None) -> Any:
+    async def call(self, apply: Callable[[], Any], timeout_s: float | None, *, write: bool = True) -> Any:
         self.calls += 1
         if self.fail is not None:
             raise self.fail
         result = apply()
-        if self.fail_after is not None:
+        if self.fail_after is not None and write:
             raise self.fail_after
         return result
 
@@ -83,7 +83,7 @@ class Network(MemoryBucket):
         self.running = asyncio.Event()
         self.running.set()
 
-    async def call(self, apply: Callable[[], Any], timeout_s: float | None) -> Any:
+    async def call(self, apply: Callable[[], Any], timeout_s: float | None, *, write: bool = True) -> Any:
         await self.running.wait()
         limit_s = 10.0 if timeout_s is None else timeout_s
         request_s, answer_s = (self.choose.expovariate(20 / TTL_S) for _ in range(2))
@@ -181,9 +181,7 @@ class Simulation:
 
     async def run(self, contenders: int = 5, disturbed_s: float = 40 * TTL_S, calm_s: float = 8 * TTL_S) -> None:
         """Let them contend, then leave them in peace: at the end one of them must have it, or have had it."""
-        self.contenders = [
-            Contender(self, number, random.Random(self.choose.random())) for number in range(contenders)
-        ]
+        self.contenders = [Contender(self, number, random.Random(self.choose.random())) for number in range(contenders)]
         running = [asyncio.create_task(contender.run()) for contender in self.contenders]
         disturbing = [asyncio.create_task(contender.disturb()) for contender in self.contenders]
         await self._watch(disturbed_s)

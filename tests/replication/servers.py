@@ -18,15 +18,17 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import obstore
 import pytest
+from obstore.store import S3Store
 
 KEY, SECRET = "test-key", "test-secret"
 """What the servers accept; `conftest.py` puts them into the environment."""
-HEADERS = {"Authorization": f"AWS4-HMAC-SHA256 Credential={KEY}/20260101/us-east-1/s3/aws4_request"}
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,11 @@ class S3Server:
 
     def url(self, bucket: str, prefix: str = "") -> str:
         """Make a bucket if it is not there; give the URL of a prefix in it."""
-        if self.folder is not None:
-            (self.folder / bucket).mkdir(exist_ok=True)
-        else:
-            request = urllib.request.Request(f"{self.endpoint}/{bucket}", method="PUT", headers=HEADERS)
-            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            opener.open(request, timeout=30).close()
+        # Not a folder made behind its back: rclone remembers what was there, and hangs when told not to.
+        options = {"endpoint": self.endpoint, "region": "us-east-1", "access_key_id": KEY, "secret_access_key": SECRET}
+        store = S3Store(bucket, **options, client_options={"allow_http": True})
+        request = urllib.request.Request(obstore.sign(store, "PUT", "", timedelta(minutes=1)), method="PUT")
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30).close()
         return f"s3://{bucket}/{prefix}?endpoint={self.endpoint}&region=us-east-1"
 
 
@@ -75,7 +76,7 @@ def moto_server() -> Iterator[S3Server]:
 def rclone_server(folder: Path) -> Iterator[S3Server]:
     """An S3 on a folder that checks signatures and ignores conditions."""
     command = [tool("rclone"), "serve", "s3", "--addr", "127.0.0.1:0", "--config", os.devnull, str(folder)]
-    environment = {**os.environ, "RCLONE_AUTH_KEY": f"{KEY},{SECRET}"}
+    environment = {**os.environ, "RCLONE_AUTH_KEY": f'"{KEY},{SECRET}"'}
     with _running(command, r"\[(http://127\.0\.0\.1:\d+)/?\]", env=environment) as (process, endpoint):
         yield S3Server(endpoint, process, folder)
 

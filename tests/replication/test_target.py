@@ -101,7 +101,7 @@ def test_what_is_refused(url: str, said: str) -> None:
 def test_keys_in_a_url_are_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(InvalidTarget) as caught:
         Target.parse(url)
-    assert "hunter2" not in str(caught.value).replace("hunter2 is not among them", "") or url.endswith("?hunter2")
+    assert "hunter2" not in str(caught.value)
     assert "AKIAKEY" not in str(caught.value)
 
 
@@ -143,7 +143,7 @@ def test_children() -> None:
 
 def test_what_litestream_is_told() -> None:
     assert Target.parse("file:///srv/a").litestream() == {"type": "file", "path": "/srv/a"}
-    assert Target.parse("file:///srv/a b").litestream_url() == "file:///srv/a%20b" if False else True
+    assert Target.parse("file:///srv/a%20b").litestream_url() == "file:///srv/a%20b"
     assert Target.parse("s3://shop/a").litestream() == {
         "type": "s3", "bucket": "shop", "path": "a", "force-path-style": False,
     }  # fmt: skip

@@ -19,6 +19,7 @@ from perdure.cli import (
     run,
     showing,
     start,
+    verifying,
     worker,
 )
 
@@ -119,6 +120,12 @@ _add(
     CARE, "gc", collecting.gc,
     "perdure gc --older-than 30d --dry-run",
     "perdure gc --older-than 30d --keep 1000 --status completed --yes",
+)  # fmt: skip
+_add(
+    CARE, "verify", verifying.verify,
+    "perdure verify shop.db shop.py",
+    "perdure verify shop.db shop.orders shop.stock --open --json | jq .mismatches",
+    "perdure verify tests/histories shop.py --workflow fulfil",
 )  # fmt: skip
 _add(CARE, "demo", about.demo, "perdure demo", "perdure demo --keep /tmp/perdure-demo")
 _add(CARE, "version", about.version, "perdure version")

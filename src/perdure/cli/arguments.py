@@ -17,7 +17,7 @@ def read_json(text: str, what: str) -> Any:
     """Parse JSON; `@FILE` reads a file and `-` stdin. Raises `UsageError`."""
     source = what
     if text == "-":
-        text, source = sys.stdin.read(), f"{what} on stdin"
+        text, source = read_stdin(what), f"{what} on stdin"
     elif text.startswith("@"):
         source = f"{what} in {text[1:]}"
         try:
@@ -26,9 +26,19 @@ def read_json(text: str, what: str) -> Any:
             raise UsageError(f"{source} cannot be read: {error}") from None
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         hint = "quote it for the shell: '{\"n\": 1}', and text as '\"text\"'"
         raise UsageError(f"{source} is not JSON: {error}", hint=hint) from None
+
+
+def read_stdin(what: str, *, line: bool = False) -> str:
+    """Read stdin, or one line of it. Raises `UsageError` when it is closed or not text."""
+    if sys.stdin is None:
+        raise UsageError(f"{what} on stdin cannot be read: it is closed")
+    try:
+        return sys.stdin.readline() if line else sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{what} on stdin cannot be read: {error}") from None
 
 
 def named(text: str) -> dict[str, Any]:

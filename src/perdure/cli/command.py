@@ -56,6 +56,9 @@ def _exit_code(call: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
+    except RecursionError:
+        complain("a value is nested too deeply to be read or written")
+        return ExitCode.FAILED
     except OSError as error:
         complain(str(error))
         return ExitCode.STORE

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from perdure.cli import options
-from perdure.cli.arguments import read_json
+from perdure.cli.arguments import read_json, read_stdin
 from perdure.cli.command import command
 from perdure.cli.exits import UsageError
 from perdure.cli.output import Output
@@ -53,7 +52,7 @@ async def fail(
 
 
 def _read(token: str) -> str:
-    return sys.stdin.readline().strip() if token == "-" else token
+    return read_stdin("the token", line=True).strip() if token == "-" else token
 
 
 def _error(type_name: str, message: str) -> Exception:

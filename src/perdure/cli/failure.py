@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 from perdure.codec.failure import Failure
 
+DEEPEST = 32
+"""So many causes and members inside each other are written; perdure records half as many."""
+
 
 def report(failure: Failure) -> str:
     """Write a failure like a traceback, causes first."""
-    return "\n".join(_lines(failure))
+    return "\n".join(_lines(failure, 0))
 
 
 def hint_of(failure: Failure) -> str:
@@ -17,14 +20,17 @@ def hint_of(failure: Failure) -> str:
     return hint if isinstance(hint, str) else ""
 
 
-def _lines(failure: Failure) -> Iterator[str]:
+def _lines(failure: Failure, depth: int) -> Iterator[str]:
+    if depth > DEEPEST:
+        yield "…"
+        return
     if failure.cause is not None:
-        yield from _lines(failure.cause)
+        yield from _lines(failure.cause, depth + 1)
         yield ""
         yield "which led to:"
         yield ""
     name = failure.type.partition(":")[2] or failure.type
     yield failure.traceback.rstrip() or (f"{name}: {failure.message}" if failure.message else name)
     for member in failure.exceptions or ():
-        for line in _lines(member):
+        for line in _lines(member, depth + 1):
             yield f"  | {line}"

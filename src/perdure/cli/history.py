@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -13,7 +13,7 @@ import typer
 from perdure.cli import options
 from perdure.cli.command import command
 from perdure.cli.moments import brief, clock, iso, relative
-from perdure.cli.output import Output, clean
+from perdure.cli.output import Output, clean, recorded
 from perdure.cli.standing import one_line
 from perdure.client import Client
 from perdure.engine.loading import AttemptNote
@@ -37,28 +37,32 @@ async def history(
     """Print the history of an execution.
 
     In a pipe: seq, instant, kind, ref, name, data, with tabs between. `--follow` goes along when the execution
-    continues as a new run.
+    continues as a new run. `--json` is the form in which `perdure verify` takes histories.
     """
     out = Output(json)
     async with options.open_client(db) as client:
         number = (await client.describe(id, run)).run
         begun: datetime | None = None
-        async for event in _events(client, id, number, after, follow, pinned=run is not None):
+        async for of_run, event in _events(client, id, number, after, follow, pinned=run is not None):
             begun = begun or event.at
-            _write(event, begun, out, full)
+            if out.json:
+                out.object(_line(id, of_run, event))
+            else:
+                _write(event, begun, out, full)
             if follow:
                 out.flush()
 
 
 async def _events(
     client: Client, id: str, run: int, after: int, follow: bool, pinned: bool
-) -> AsyncIterator[HistoryEvent]:
+) -> AsyncIterator[tuple[int, HistoryEvent]]:
+    """Give events, each with the run that it belongs to."""
     version = -1
     while True:
         info = await client.describe(id, run)  # before its events: what closed by now has all of them
         async for event in _page(client, id, run, after):
             after = event.seq
-            yield event
+            yield run, event
         if not follow:
             return
         if info.status is Status.CONTINUED and not pinned:
@@ -81,11 +85,18 @@ async def _change(client: Client, version: int) -> int:
     return now
 
 
+def _line(id: str, run: int, event: HistoryEvent) -> dict[str, Any]:
+    """Give one line of a history file. One without `data` has none, which is not the same as null."""
+    line = {"id": id, "run": run, **msgspec.structs.asdict(event)}
+    if event.data is None:
+        del line["data"]
+    else:
+        line["data"] = recorded(event.data)
+    return line
+
+
 def _write(event: HistoryEvent, begun: datetime, out: Output, full: bool) -> None:
-    if out.json:
-        data = msgspec.Raw(b"null" if event.data is None else event.data.encode())
-        out.object({**msgspec.structs.asdict(event), "data": data})
-    elif out.terminal:
+    if out.terminal:
         _print(event, begun, out, full)
     else:
         out.line(event.seq, iso(event.at), event.kind, event.ref, event.name, event.data)
@@ -112,6 +123,13 @@ def _print(event: HistoryEvent, begun: datetime, out: Output, full: bool) -> Non
 def gist(event: HistoryEvent) -> str:
     """Give what a person wants to know of an event's data."""
     data = event.data or ""
+    try:
+        return _gist(event, data)
+    except (msgspec.MsgspecError, RecursionError, ValueError):  # a file that somebody else wrote to
+        return data
+
+
+def _gist(event: HistoryEvent, data: str) -> str:
     match event.kind:
         case "failed" | "activity_failed" | "child_failed":
             return one_line(data)

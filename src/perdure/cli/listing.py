@@ -79,7 +79,7 @@ async def list_executions(
 async def _cursor(client: Client, text: str) -> tuple[str, int]:
     """Find the execution that a page ended with. Raises `ExecutionNotFound`."""
     id, _, run = text.rpartition("#")
-    if id and run.isdigit():
+    if id and run.isdecimal():
         return id, (await client.describe(id, int(run))).run
     return text, (await client.describe(text)).run
 

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from perdure.cli.output import styled
+from perdure.cli.output import clean, styled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +31,13 @@ class ConsoleHandler(logging.Handler):
             self.handleError(record)
 
 
+class CleanFormatter(logging.Formatter):
+    """Writes lines that do not steer the terminal on which the log is read."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return clean(super().format(record), lines=True)
+
+
 def configure(level: int, console: Console | None) -> None:
     """Send the log to stderr: to the console of a terminal, otherwise as plain lines. Leaves a log that the user's
     modules have set up as it is."""
@@ -42,7 +49,7 @@ def configure(level: int, console: Console | None) -> None:
         handler = ConsoleHandler(console)
     else:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(CleanFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(handler)
     logging.getLogger("perdure").setLevel(level)
     root.setLevel(max(level, logging.INFO))

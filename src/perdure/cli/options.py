@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from perdure.cli.command import KEYS
+from perdure.cli.output import clean
 from perdure.client import Client
 from perdure.codec.encryption import AesGcmCodec
 from perdure.store import Filter
@@ -20,11 +21,12 @@ DEFAULT = "perdure.db"
 
 def complete_id(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete an execution id from the database, for the shell."""
-    target = ctx.params.get("db") or os.environ.get(DATABASE) or DEFAULT
+    target = ctx.params.get("db") or ctx.params.get("source") or os.environ.get(DATABASE) or DEFAULT
     try:
         store = SqliteStore(database_path(target), create=False)
         try:
-            return list(dict.fromkeys(info.id for info in store.list(Filter(id_prefix=incomplete or None, limit=50))))
+            found = store.list(Filter(id_prefix=incomplete or None, limit=50))
+            return [id for id in dict.fromkeys(info.id for info in found) if id == clean(id)]  # a shell shows them
         finally:
             store.close()
     except Exception:  # nothing may be printed while a command line is being typed

@@ -25,6 +25,8 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} |
     ord("\n"): "\\n",
     ord("\r"): "\\r",
 }
+_JSON_ESCAPES = dict.fromkeys(range(32), " ") | {code: f"\\u{code:04x}" for code in range(127, 160)}
+"""In JSON the former stand between values only, the latter in texts only."""
 _KEEP_LINES = {code: text for code, text in _ESCAPES.items() if code not in (ord("\n"), ord("\t"))}
 
 STYLES = {
@@ -46,6 +48,14 @@ def clean(value: object, *, lines: bool = False) -> str:
     text = "" if value is None else str(value)
     text = text.encode("utf-8", "backslashreplace").decode()
     return text.translate(_KEEP_LINES if lines else _ESCAPES)
+
+
+def recorded(data: str) -> msgspec.Raw:
+    """Give recorded JSON as it is, to be written as a part of other JSON. What is no JSON becomes a text."""
+    try:
+        return msgspec.json.decode(data, type=msgspec.Raw)
+    except (msgspec.MsgspecError, RecursionError):
+        return msgspec.Raw(msgspec.json.encode(data))
 
 
 def shorten(text: str, limit: int) -> str:
@@ -89,7 +99,7 @@ class Output:
 
     def object(self, value: Any) -> None:
         """Print one line of JSON."""
-        sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+        sys.stdout.write(msgspec.json.encode(value).decode().translate(_JSON_ESCAPES) + "\n")
 
     def done(self, message: str, value: Any) -> None:
         """Say that a request was taken: JSON on request, a sentence for people, nothing in a pipe."""

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from perdure.cli import arguments, loading, logs, options
@@ -17,7 +16,7 @@ from perdure.cli.command import command
 from perdure.cli.exits import ExitCode, UsageError
 from perdure.cli.failure import hint_of, report
 from perdure.cli.moments import brief, positive_seconds, seconds
-from perdure.cli.output import Output, clean, complain, error_console, note
+from perdure.cli.output import Output, clean, complain, error_console, note, recorded
 from perdure.cli.progress import Progress
 from perdure.cli.stopping import Stop, leave_if_stuck
 from perdure.client import Execution
@@ -135,7 +134,7 @@ class Running:
         if self.out.json:
             self._print(_summary(info, last))
         elif info.status is Status.COMPLETED:
-            self._print(msgspec.Raw((last.data or "null").encode()))
+            self._print(recorded(last.data or "null"))
         if info.status is Status.COMPLETED:
             return ExitCode.OK
         self._complain(info, last)
@@ -177,5 +176,5 @@ class Running:
 
 def _summary(info: ExecutionInfo, last: HistoryEvent) -> dict[str, Any]:
     completed = info.status is Status.COMPLETED
-    result = {"result": msgspec.Raw((last.data or "null").encode())} if completed else {"error": info.error}
+    result = {"result": recorded(last.data or "null")} if completed else {"error": info.error}
     return {"id": info.id, "run": info.run, "status": info.status, **result}

@@ -10,12 +10,14 @@ import typer
 
 from perdure.cli import options
 from perdure.cli.command import command
-from perdure.cli.output import Output
+from perdure.cli.output import Output, recorded
 from perdure.cli.picture import Child, Picture, write_lines, write_tree
 from perdure.cli.standing import Standing
 from perdure.client import Client
 from perdure.store import Filter
 from perdure.types import ExecutionInfo, HistoryEvent, instant
+
+MOST_CHILDREN = 100_000
 
 
 @command
@@ -69,22 +71,29 @@ async def take(client: Client, id: str, run: int | None, depth: int, width: int,
     return picture
 
 
-async def _children(client: Client, parent: ExecutionInfo, depth: int, width: int) -> list[Child]:
-    if depth == 0:
+async def _children(
+    client: Client, parent: ExecutionInfo, depth: int, width: int, above: frozenset[str] = frozenset()
+) -> list[Child]:
+    """Read children and theirs. In a damaged file one may stand among its own: it is not followed again."""
+    if depth == 0 or parent.id in above:
         return []
-    found = await client.list(Filter(parent_id=parent.id, limit=width + 1))
-    children = [Child(info, await _children(client, info, depth - 1, width)) for info in reversed(found[:width])]
+    found = await client.list(Filter(parent_id=parent.id, limit=min(width, MOST_CHILDREN) + 1))
+    above |= {parent.id}
+    children = [Child(info, await _children(client, info, depth - 1, width, above)) for info in reversed(found[:width])]
     if len(found) > width:
         children.insert(0, Child(None))
     return children
 
 
 def _raw(data: str | None) -> msgspec.Raw | None:
-    return None if data is None else msgspec.Raw(data.encode())
+    return None if data is None else recorded(data)
 
 
 def _reason(closing: HistoryEvent | None) -> str | None:
     if closing is None or closing.kind not in ("cancelled", "terminated"):
         return None
-    value = closing.value()
+    try:
+        value = closing.value()
+    except (msgspec.MsgspecError, RecursionError):
+        return closing.data
     return value if isinstance(value, str) else None

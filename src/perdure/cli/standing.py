@@ -86,9 +86,18 @@ class Standing:
         """What the execution failed with."""
         if self.closing is None or self.closing.kind != "failed":
             return None
-        return decode_failure(self.closing.data or "{}")
+        try:
+            return decode_failure(self.closing.data or "{}")
+        except InvalidValue:  # it is among the troubles, as it is
+            return None
 
     def feed(self, event: HistoryEvent) -> None:
+        try:
+            self._take(event)
+        except (msgspec.MsgspecError, RecursionError, ValueError):  # a file that somebody else wrote to
+            self.troubles.append(Trouble(event.seq, event.at, "event", f"the data of {event.kind} cannot be read"))
+
+    def _take(self, event: HistoryEvent) -> None:
         self.seq = event.seq
         kind = event.kind
         if kind in _OPENS:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 import msgspec
 
 from perdure.codec import decode_failure, rebuild_failure
-from perdure.errors import ExecutionCancelled, ExecutionTerminated
+from perdure.codec.payload import DecodeError
+from perdure.errors import ExecutionCancelled, ExecutionTerminated, InvalidValue
 from perdure.events import Event, Kind
 from perdure.store import ExecutionRow
 from perdure.types import Durability, ExecutionInfo, HistoryEvent
@@ -61,7 +62,7 @@ class Execution(Generic[R]):
         data = event.data or "null"
         if self.workflow is not None:
             return cast(R, self.workflow.returns.decode(data))
-        return cast(R, msgspec.json.decode(data))
+        return cast(R, _plain(data, f"the result of execution {self.id}"))
 
     @overload
     async def signal(self, signal: Signal[T], value: T) -> None: ...
@@ -105,8 +106,8 @@ class Execution(Generic[R]):
 
     async def state(self) -> dict[str, Any]:
         """Give its readable state, as last committed."""
-        row = await self.client._row(self.id)
-        return {key: msgspec.json.decode(data) for key, data in self.client.store.state(row.num).items()}
+        found = self.client._state(self.id)
+        return {key: _plain(data, f"the state {key} of execution {self.id}") for key, data in found.items()}
 
     async def history(self, *, run: int | None = None, after: int = 0) -> AsyncIterator[HistoryEvent]:
         """Give its events with `seq` above `after`, in order, page by page: of one run, by default the newest."""
@@ -125,9 +126,23 @@ class Execution(Generic[R]):
 
 
 def _json(reason: str | None) -> str:
-    return msgspec.json.encode(reason).decode()
+    try:
+        return msgspec.json.encode(reason).decode()
+    except UnicodeEncodeError as error:
+        raise InvalidValue(f"a reason cannot be {reason!r}: {error}", hint="leave out what is not text") from error
+
+
+def _plain(data: str, what: str) -> Any:
+    """Read JSON without a type to go by."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise DecodeError(f"{what} cannot be read: {error}", hint="the database may be damaged") from error
 
 
 def _reason(event: Event | None) -> str:
-    text = msgspec.json.decode(event.data) if event is not None and event.data else None
+    try:
+        text = msgspec.json.decode(event.data, type=str | None) if event is not None and event.data else None
+    except (msgspec.MsgspecError, RecursionError):
+        return ""
     return f": {text}" if text else ""

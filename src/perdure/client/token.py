@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from perdure.codec.payload import DecodeError
 from perdure.errors import StaleToken
 from perdure.events import Event, Kind
 from perdure.replay.run import effective
@@ -37,7 +38,7 @@ class Token(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, sealed: str) -> Token | None:
         parts = sealed.split(".")
-        if len(parts) != 4 or not all(part.isdigit() and len(part) < 19 for part in parts[:3]):
+        if len(parts) != 4 or not all(part.isdecimal() and len(part) < 19 for part in parts[:3]):
             return None
         return cls(int(parts[0]), int(parts[1]), int(parts[2]), parts[3])
 
@@ -75,7 +76,10 @@ def _is_replaced(event: Event, token: Token, before: bool) -> bool:
     """Say whether the token is of another attempt than the one which this event leaves; the newest event decides."""
     if event.kind not in (Kind.ATTEMPT_FAILED, Kind.ATTEMPT_DEFERRED):
         return before
-    note = msgspec.json.decode(event.data or "", type=Note)
+    try:
+        note = msgspec.json.decode(event.data or "", type=Note)
+    except msgspec.MsgspecError as error:
+        raise DecodeError(f"event #{event.seq} cannot be read: {error}") from error
     if event.kind is Kind.ATTEMPT_FAILED:
         return note.attempt >= token.number
     return note.attempt != token.number or not hmac.compare_digest(note.secret, token.proof)

@@ -5,6 +5,7 @@ A recorded failure names its class, and the file it came from may be a stranger'
 1. Nothing is imported: a class is found only in a module that is already loaded, by walking through classes.
 2. Only subclasses of `Exception` are made, and neither `__init__`, `__new__` nor `__setattr__` of a class outside
    `builtins` is ever called.
+   A class with `__del__` is left alone: that would run by itself, on what the file gave the instance.
 3. Members that live in C structs are only set where any value is safe.
 """
 
@@ -72,6 +73,8 @@ def make(cls: type[Exception], args: tuple[Any, ...], attributes: Mapping[str, A
     arguments do not suit it.
     """
     base = _owner(cls, "__new__")
+    if any("__del__" in vars(part) for part in cls.__mro__):
+        raise NotRebuildable
     if base not in _BUILTINS or (issubclass(cls, UnicodeError) and not _in_bounds(args)):
         raise NotRebuildable
     made = base.__new__(cls, *args)

@@ -14,6 +14,8 @@ from perdure.errors import PayloadTooLarge, PerdureError
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _LARGEST_BODY = 256 * 1024 * 1024
+_LARGEST_GROWTH = 1_000
+"""How much of anything larger than `max_payload_bytes` compression may have saved: JSON comes nowhere near it."""
 
 
 class Codec(Protocol):
@@ -78,7 +80,7 @@ class Payloads:
         Raises `DecodeError` when it cannot be read.
         """
         if blob is not None:
-            return self._text(_decompress(self._open_blob(blob), max(self.max_bytes, _LARGEST_BODY)))
+            return self._text(_decompress(self._open_blob(blob), self.max_bytes))
         if stored is None or isinstance(stored, str):
             return stored
         return self._text(self._open(stored))
@@ -103,8 +105,10 @@ class Payloads:
                 return body
             raise
 
-    def _open(self, stored: bytes) -> bytes:
-        """Undo the codec."""
+    def _open(self, stored: object) -> bytes:
+        """Undo the codec. A column of a damaged file may hold anything."""
+        if not isinstance(stored, bytes):
+            raise DecodeError(f"a stored payload is a {type(stored).__name__}", hint="the database may be damaged")
         if self.codec is None:
             hint = "open the database with the codec that it was written with"
             raise DecodeError("a stored payload is encoded, and no codec was given", hint=hint)
@@ -128,14 +132,21 @@ def _compress(plain: bytes) -> bytes:
     return zstandard.ZstdCompressor().compress(plain)
 
 
-def _decompress(body: bytes, largest: int) -> bytes:
-    """Undo `_compress`. A frame that would grow over `largest` bytes, or does not say how far, is refused."""
+def _decompress(body: bytes, max_bytes: int) -> bytes:
+    """Undo `_compress`. A frame that would grow too far, or does not say how far, is refused.
+
+    What is larger than `max_bytes` was written where the limit is another one; or it is there to fill the memory.
+    """
     import zstandard
 
     try:
         size = zstandard.frame_content_size(body)
+        largest = max(max_bytes, min(_LARGEST_BODY, _LARGEST_GROWTH * len(body)))
         if not 0 <= size <= largest:
-            raise DecodeError(f"a compressed payload says that it holds {size:,} bytes, the limit is {largest:,}")
+            raise DecodeError(
+                f"a compressed payload says that it holds {size:,} bytes, the limit is {largest:,}",
+                hint="if it is one of yours, open the database with a larger `max_payload_bytes`",
+            )
         return zstandard.ZstdDecompressor().decompress(body)
     except zstandard.ZstdError as error:
         raise DecodeError(f"a compressed payload is damaged: {error}", hint="restore it from a replica") from error

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, assert_never
 
 from perdure.engine.attempt import Attempt
-from perdure.engine.inputs import Begin, Deliver, Request
+from perdure.engine.inputs import Begin, Deliver, Input, Request
 from perdure.engine.live import Live
 from perdure.events import Kind
 from perdure.store import ExecutionRow, InboxRow, Parked, Purpose, TimerRow
@@ -20,6 +20,7 @@ logger = logging.getLogger("perdure.runner")
 PENDING_ROWS = 2_000
 INBOX_ROWS = 2_000
 TIMER_ROWS = 1_000
+_PURPOSES = frozenset(Purpose)
 
 
 class Arrivals:
@@ -39,16 +40,21 @@ class Arrivals:
         """Pending executions that stand in the runner's inputs."""
         self.beats: dict[Attempt, None] = {}
         """Attempts whose last heartbeat is not on the disk yet."""
+        self.subject: ExecutionRow | None = None
+        """Whose timer is being taken into the batch."""
+        self.spoiled: set[int] = set()
+        """Inbox entries on which the runner failed; they stay in the file."""
         self._seen = 0
         self._version = -1
         self._alarm: asyncio.TimerHandle | None = None
 
     def gather(self, timer_rows: int) -> None:
         """Collect what has arrived into the batch, with at most `timer_rows` timers."""
+        self.subject = None
         if self.next_due is not None and self.next_due <= self.runner.now:
             self._take_timers(timer_rows)
         if self.look:
-            self.look = False
+            self.look, self.runner.work.looked = False, True
             self._take_inbox()
         if self.beats:
             self._take_beats()
@@ -77,18 +83,24 @@ class Arrivals:
         runner = self.runner
         runner.work.timers_fired = True
         for timer in runner.store.due_timers(runner.now, rows):
-            row = runner.memory.by_num(timer.execution)
-            if row is None or row.status.closed:
+            row = self.subject = runner.memory.by_num(timer.execution)
+            runner.work.timers.append(row)
+            if row is None or row.status.closed or timer.purpose not in _PURPOSES:
                 runner.work.batch.timers_done.append((timer.due_at, timer.execution, timer.seq, timer.purpose))
             elif not (runner.foreign and runner.is_plain(row.workflow)):
                 self._timer_due(timer, row)
+        self.subject = None
 
     def _timer_due(self, timer: TimerRow, row: ExecutionRow) -> None:
         runner = self.runner
         live = runner.memory.live(row)
-        if live is None:
+        if live is None and not runner.memory.is_stray(row):
             return
         runner.work.batch.timers_done.append((timer.due_at, timer.execution, timer.seq, timer.purpose))
+        if live is None:
+            if timer.purpose == Purpose.SLEEP:  # for when it can go on
+                runner.put_aside(row, Deliver(row, Kind.TIMER_FIRED, timer.seq))
+            return
         match Purpose(timer.purpose):
             case Purpose.SLEEP:
                 if live.timers.pop(timer.seq, None) is not None or live.run is None:
@@ -151,10 +163,19 @@ class Arrivals:
                 runner.work.batch.inbox_done.append(entry.n)
             elif entry.problem is not None:
                 logger.error("%s of %s waits in the inbox: %s", entry.what, found.id, entry.problem)
-            elif entry.n not in self.queued:
-                self.queued.add(entry.n)
+            elif entry.n not in self.queued and entry.n not in self.spoiled:
                 arrived.append(_from_inbox(found, entry))
-        runner.inputs.extendleft(reversed(arrived))
+        self._queue(arrived)
+
+    def _queue(self, arrived: list[Begin | Deliver | Request]) -> None:
+        """Put what was read into the runner's inputs: first, but behind what was read before and still stands there."""
+        inputs = self.runner.inputs
+        older = [i for i, item in enumerate(inputs) if _inbox_entry(item) is not None] if self.queued else []
+        place = older[-1] + 1 if older else 0
+        inputs.rotate(-place)
+        inputs.extendleft(reversed(arrived))
+        inputs.rotate(place)
+        self.queued.update(n for item in arrived if (n := _inbox_entry(item)) is not None)
 
     def handled(self, item: Deliver | Request) -> None:
         """Forget an inbox entry that was handled. Not before: taking up its execution must not find it parked."""
@@ -162,16 +183,34 @@ class Arrivals:
             self.queued.discard(item.inbox)
 
     def unpark(self, live: Live) -> None:
-        """Deliver what waited in the inbox while the execution was paused or blocked, in order."""
+        """Deliver what waited in the inbox while the execution was paused or blocked, in order. If it ends meanwhile,
+        the rest is for the run that it continued as, or for nobody: none of it stays in the inbox."""
         runner, batch = self.runner, self.runner.work.batch
         just_now = [entry for entry in batch.parked if entry.row is live.row]
         batch.parked = [entry for entry in batch.parked if entry.row is not live.row]
-        done = {*batch.inbox_done, *self.queued}
+        done, overtakes = set(batch.inbox_done), False
         for entry in runner.store.parked(live.row.num):
-            if entry.n not in done and entry.problem is None and runner.memory.lives.get(live.row.id) is live:
-                runner.handle(_from_inbox(live.row, entry))
+            if entry.n in done or entry.problem is not None:
+                continue
+            if entry.what == "event":  # such as the result of an attempt: without it the attempt would seem lost
+                self._unqueue(entry.n)
+            elif entry.n in self.queued:  # its turn comes
+                overtakes = True
+                continue
+            elif overtakes and entry.n > self._seen:
+                self.look = True  # it came in since the inbox was read: what was asked before goes first
+                continue
+            runner.handle(_from_inbox(live.row, entry))
         for parked in just_now:
             runner.handle(_from_inbox(live.row, parked))
+
+    def _unqueue(self, n: int) -> None:
+        """Take an inbox entry out of the runner's inputs."""
+        if n in self.queued:
+            self.queued.discard(n)
+            kept = [item for item in self.runner.inputs if _inbox_entry(item) != n]
+            self.runner.inputs.clear()
+            self.runner.inputs.extend(kept)
 
     # --- heartbeats -------------------------------------------------------------------------------------------------
 
@@ -181,6 +220,11 @@ class Arrivals:
             if not attempt.ended and attempt.live.row.num:
                 key = (attempt.live.row.num, attempt.seq)
                 self.runner.work.batch.heartbeats[key] = (attempt.number, self.runner.now, attempt.details)
+
+
+def _inbox_entry(item: Input) -> int | None:
+    """Give the inbox entry that an input came in."""
+    return item.inbox if isinstance(item, Deliver | Request) else None
 
 
 def _from_inbox(row: ExecutionRow, entry: InboxRow | Parked) -> Deliver | Request:

@@ -113,9 +113,10 @@ class Attempt:
         """Whether its start has to be in the file before it runs.
 
         An activity that waited for a place when the process died did not run. After the first crash it matters which
-        one did, since the number of interruptions is limited. Before, the write is saved.
+        one did, since the number of interruptions is limited. Before, the write is saved. An attempt after a `clean`
+        end has no other trace in the file: without it nobody would see that it died, however often.
         """
-        return self.interrupted > 0 or self.activity_def.defaults.retry.interruptions == 0
+        return self.interrupted > 0 or self.clean or self.activity_def.defaults.retry.interruptions == 0
 
     @property
     def active(self) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from perdure.codec import encode_failure
+from perdure.codec.payload import DecodeError
 from perdure.engine.attempt import Attempt, Phase
 from perdure.engine.inputs import Begin, Deliver
 from perdure.engine.live import Live
@@ -109,7 +110,7 @@ class Commands:
         if attempt.phase is Phase.DEFERRED and limit is not None:
             due_at = later(attempt.scheduled_at, limit)
             batch.cancel_timer(live.row, due_at, attempt.seq, Purpose.ACTIVITY_TIMEOUT)
-        if attempt.details is not None or attempt.last is not None or attempt.needs_proof:
+        if attempt.details is not None or attempt.number > 1 or attempt.needs_proof:
             self.runner.arrivals.beats.pop(attempt, None)
             batch.heartbeats_done.append((live.row.num, attempt.seq))
 
@@ -168,10 +169,13 @@ class Commands:
                 self._cancel(live, seq, self.runner.memory.find(call.execution_id), reason)
 
     def _abandoned(self, row: ExecutionRow) -> set[int]:
-        """Read from the log of a blocked execution which children it abandons."""
-        started = (event for event in self.runner.store.history(row.num) if event.kind is Kind.CHILD_STARTED)
-        found = ((event.seq, msgspec.json.decode(event.data or "", type=ChildStart)) for event in started)
-        return {seq for seq, child in found if child.on_parent_end == "abandon"}
+        """Read from the log of a blocked execution which children it abandons; none if it cannot be read."""
+        try:
+            started = (event for event in self.runner.store.history(row.num) if event.kind is Kind.CHILD_STARTED)
+            found = ((event.seq, msgspec.json.decode(event.data or "", type=ChildStart)) for event in started)
+            return {seq for seq, child in found if child.on_parent_end == "abandon"}
+        except (DecodeError, msgspec.MsgspecError):
+            return set()
 
     def _cancel(self, live: Live, seq: int | None, row: ExecutionRow | None, reason: str) -> None:
         """Cancel a child, unless its id turns out to belong to an execution that is not the parent's."""
@@ -256,9 +260,14 @@ class Commands:
         if row.parent_seq is None:
             return
         parent = self._parent(row)
-        if parent is None or parent.status.closed or parent.id in self.runner.work.closed:
+        if parent is None or parent.id in self.runner.work.closed:
             return
         kind, data = child_end(row, event)
+        if parent.status.closed:
+            if self.runner.requests.reopening.is_open_again(parent):  # in this very batch: it is loaded in the next
+                self.runner.put_aside(parent, Deliver(parent, kind, row.parent_seq, row.workflow, data))
+                self.runner.arrivals.look = True
+            return
         self.runner.work.told.append(Deliver(parent, kind, row.parent_seq, row.workflow, data))
 
     def _parent(self, row: ExecutionRow) -> ExecutionRow | None:

@@ -112,6 +112,7 @@ class Engine(Client):
             "max_threads": max_threads or default_threads(),
             "max_processes": max_processes or os.cpu_count() or 1,
         }
+        self._draw: Callable[[], float] = random.SystemRandom().random
         self._lock = RunnerLock(self.path)
         self._runner: Runner | None = None
         self._executor: Executor | None = None
@@ -163,7 +164,7 @@ class Engine(Client):
         """Stand by for the lock; as the runner, look now and then for what a lost ring left in the file."""
         while True:
             if self._runner is None:  # one that is closed is still stepping down, and has its lock
-                await asyncio.sleep(TRY_LOCK_EVERY_S)
+                await self._until_next_try()
                 try:
                     self._try_to_lead()
                 except Exception:
@@ -200,7 +201,7 @@ class Engine(Client):
             start=self._start_attempt,
             on_closed=self._on_closed,
             on_fault=self._on_fault,
-            draw=random.SystemRandom().random,
+            draw=self._draw,
             max_bytes=self.payloads.max_bytes,
             hot=self.hot,
             deployment=self.deployment,
@@ -208,20 +209,21 @@ class Engine(Client):
             stream=self._stream,
             durability=self.durability,
         )
-        self._executor = Executor(loop, runner.submit, self.now, self.payloads, **self.limits)
+        self._executor = self._make_executor(loop, runner)
         self._executor.on_heartbeat = runner.beat
         self._listen(loop, runner)
-        self._watchdog = Watchdog(runner, lambda: self._executor.running if self._executor else ())
+        self._watchdog = self._make_watchdog(runner)
         self._gateway = Local(runner)
         if self._waiting is not None:
             self._waiting.follow(remote=False)
         runner.recover()
-        self._watchdog.start()
+        if self._watchdog is not None:
+            self._watchdog.start()
         logger.info("%s: runner with epoch %d", self.path, epoch)
         return True
 
     def _listen(self, loop: asyncio.AbstractEventLoop, runner: Runner) -> None:
-        bell = self._runner_bell = Doorbell(self.path)
+        bell = self._runner_bell = self._make_doorbell()
         fd = bell.listen("runner")
 
         def rung() -> None:
@@ -289,6 +291,19 @@ class Engine(Client):
         if self._waiting is not None and self._store is not None:
             self._gateway = Remote(runner.loop, self._store, lambda: self.doorbell.ring("runner"), self.now)
             self._waiting.follow(remote=True)
+
+    # --- what a simulation replaces ---------------------------------------------------------------------------------
+
+    def _make_executor(self, loop: asyncio.AbstractEventLoop, runner: Runner) -> Executor:
+        return Executor(loop, runner.submit, self.now, self.payloads, **self.limits)
+
+    async def _until_next_try(self) -> None:
+        """Wait before the lock is tried again."""
+        await asyncio.sleep(TRY_LOCK_EVERY_S)
+
+    def _make_watchdog(self, runner: Runner) -> Watchdog | None:
+        """Make the watchdog; None for a loop on virtual time, on which standing still means nothing."""
+        return Watchdog(runner, lambda: self._executor.running if self._executor else ())
 
     # --- for handles ------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ import contextvars
 import functools
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -150,13 +149,17 @@ class Executor:
     def _starts_elsewhere(self, attempt: Attempt) -> None:
         """Do the same for an attempt on a thread of its own, and start its limits."""
         if attempt.needs_proof and not (attempt.stop or attempt.ended):
-            begun = threading.Event()
+            begun = self._make_event()
             self.submit(AttemptStarts(attempt, attempt.number, begun.set))
             begun.wait()
         if attempt.stop or attempt.ended:
             raise Stopped
         if limited(attempt.activity_def.defaults):
             self.loop.call_soon_threadsafe(self.limits.started, attempt)
+
+    def _make_event(self) -> threading.Event:
+        """Make what a thread waits for. A simulation replaces this."""
+        return threading.Event()
 
     def _run_in_thread(self, attempt: Attempt, number: int) -> None:
         outcome: str | BaseException
@@ -239,7 +242,7 @@ class Executor:
 
     def _heartbeat(self, attempt: Attempt, details: str) -> None:
         self.payloads.check_size(details)
-        attempt.beat_at, attempt.details = time.monotonic(), details
+        attempt.beat_at, attempt.details = self.loop.time(), details
         if self.on_heartbeat is not None:
             self.on_heartbeat(attempt)
 
@@ -247,18 +250,18 @@ class Executor:
 
     async def drain(self, grace_s: float) -> None:
         """Give running attempts `grace_s` seconds to end, then cancel them; each still answers, with `Stopped`."""
-        deadline = time.monotonic() + grace_s
+        deadline = self.loop.time() + grace_s
         while self._queue:  # nothing new starts
             attempt = self._queue.popleft()
             self._done(attempt, attempt.number, Stopped())
-        while self.running and time.monotonic() < deadline:
-            await asyncio.sleep(min(0.02, max(deadline - time.monotonic(), 0)))
+        while self.running and self.loop.time() < deadline:
+            await asyncio.sleep(min(0.02, max(deadline - self.loop.time(), 0)))
         self.stopping = True
         for attempt in list(self.running):
             attempt.stop = True
             attempt.cancel()
-        stopped = time.monotonic()
-        while any(time.monotonic() - stopped < _patience_s(attempt) for attempt in list(self.running)):
+        stopped = self.loop.time()
+        while any(self.loop.time() - stopped < _patience_s(attempt) for attempt in list(self.running)):
             await asyncio.sleep(0.01)
         for attempt in list(self.running):  # what it still does nobody waits for
             self._done(attempt, attempt.number, Stopped())

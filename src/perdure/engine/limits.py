@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Container
 
 from perdure.activity import ActivityOptions
@@ -45,7 +44,7 @@ class Limits:
         if attempt not in self.running:
             return
         options = attempt.activity_def.defaults
-        attempt.beat_at = time.monotonic()
+        attempt.beat_at = self.loop.time()
         if options.timeout_s is not None:
             self._set(attempt, options.timeout_s, "timeout_s")
         if options.total_timeout_s is not None:
@@ -64,7 +63,7 @@ class Limits:
 
     def _look_for_beat(self, attempt: Attempt) -> None:
         limit_s = attempt.activity_def.defaults.heartbeat_timeout_s or 0
-        left = attempt.beat_at + limit_s - time.monotonic()
+        left = attempt.beat_at + limit_s - self.loop.time()
         if left <= 0:
             self._expire(attempt, "heartbeat_timeout_s")
         elif attempt in self.running:

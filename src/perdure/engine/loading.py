@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from perdure.codec.payload import DecodeError
 from perdure.engine.attempt import Attempt, Phase
 from perdure.engine.live import Live
 from perdure.engine.registry import AnyWorkflow
@@ -77,9 +78,9 @@ def unanswered(row: ExecutionRow, events: list[Event]) -> list[Event]:
 def load(store: Store, row: ExecutionRow, workflow: AnyWorkflow, max_bytes: int) -> tuple[Live, list[Event]]:
     """Replay an execution. Gives it with the events that are still to be applied live.
 
-    Raises `NonDeterminismError` when the code does not fit.
+    Raises `NonDeterminismError` when the code does not fit, `DecodeError` when the history cannot be read.
     """
-    events = effective(store.history(row.num))
+    events = _whole(store.history(row.num))
     run = Run(workflow, row.id, row.run, max_bytes)
     live = Live(row, run)
     live.last_at = events[-1].at if events else row.created_at
@@ -98,6 +99,17 @@ def load(store: Store, row: ExecutionRow, workflow: AnyWorkflow, max_bytes: int)
     return live, first
 
 
+def _whole(history: list[Event]) -> list[Event]:
+    """Give what counts of a history, after looking that it is one: from 1 without gaps, and begun."""
+    hint = "the file is damaged, or another program wrote to it: restore a backup, or terminate this execution"
+    if not history or history[0].seq != 1 or history[-1].seq != len(history):
+        raise DecodeError("its history has gaps", hint=hint)
+    events = effective(history)
+    if all(event.kind is not Kind.STARTED for event in events[:2]):
+        raise DecodeError("its history does not say how it began", hint=hint)
+    return events
+
+
 def _find_attempts(store: Store, live: Live, events: Iterable[Event]) -> None:
     assert live.run is not None
     for seq, call in live.run.open.items():
@@ -108,8 +120,9 @@ def _find_attempts(store: Store, live: Live, events: Iterable[Event]) -> None:
     for event in events:
         if event.kind is Kind.REOPENED:  # tried again by a person: the count starts anew
             for attempt in live.attempts.values():
-                attempt.failed = attempt.interrupted = 0
-                attempt.phase, attempt.clean = Phase.READY, True
+                if attempt.seq < event.seq:  # the others began after that
+                    attempt.failed = attempt.interrupted = 0
+                    attempt.phase, attempt.clean = Phase.READY, True
         found = live.attempts.get(event.ref or event.seq)
         if found is None:
             continue

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from perdure.codec.payload import DecodeError
 from perdure.engine import loading
 from perdure.engine.attempt import Attempt, Phase
@@ -55,8 +57,10 @@ class Memory:
             if current is None or current.status.closed:
                 return None
             live = self._load(current)
+            if live.first and not live.held:
+                runner.run_first(live)  # what is noted of its attempts comes after it in the log
             self._take_up(live)
-        elif live.row.run != row.run:
+        elif live.row is not row and (live.row.run != row.run or 0 < live.row.num != row.num > 0):
             return None
         runner.work.touched[live] = None
         if live.first and not live.held:
@@ -93,6 +97,15 @@ class Memory:
                 return live.row
         return row
 
+    def is_stray(self, row: ExecutionRow) -> bool:
+        """Say whether another run of the same id is in memory although this one is open in the file: only something
+        else than perdure writes that."""
+        live = self.lives.get(row.id)
+        if live is None or live.row.num in (0, row.num) or row.num == 0:
+            return False
+        stored = self.runner.store.get(row.num)
+        return stored is not None and not stored.status.closed
+
     # --- coming -----------------------------------------------------------------------------------------------------
 
     def add(self, row: ExecutionRow, events: list[Event]) -> Live:
@@ -119,6 +132,9 @@ class Memory:
             live, first = loading.load(runner.store, row, runner.registry.get(row.workflow), runner.max_bytes)
         except (NonDeterminismError, UnknownWorkflow, DecodeError) as error:
             return self._blocked(row, error)
+        except msgspec.MsgspecError as error:  # a note whose data is not what it should be
+            text = "its history cannot be read" if runner.private else f"its history cannot be read: {error}"
+            return self._blocked(row, DecodeError(text, hint="the file is damaged, or another program wrote to it"))
         except StoreError:
             raise
         except Exception as error:
@@ -151,11 +167,11 @@ class Memory:
     def _take_up(self, live: Live) -> None:
         """Give an execution that was just loaded what waited for it, and start what should be running in it, before
         anything else reaches it."""
-        if self.lives.get(live.row.id) is not live or live.held:
+        if live.held:
             return
         if live.before is Status.BLOCKED:
             self.runner.arrivals.unpark(live)
-        if live.before is not Status.WAITING:
+        if self.lives.get(live.row.id) is live and live.before is not Status.WAITING:
             self.runner.outcomes.recovered(live, live.before)
 
     def _blocked(self, row: ExecutionRow, error: PerdureError) -> Live:

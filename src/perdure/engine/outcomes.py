@@ -73,6 +73,7 @@ class Outcomes:
         current = live.attempts.get(attempt.seq)
         if current is None or current.number != number or current.phase is not Phase.RUNNING:
             return None
+        self.runner.work.touched[live] = None  # a paused one too: if the commit fails, its memory ran ahead
         return live, current
 
     def end(self, live: Live, attempt: Attempt, kind: Kind, data: str) -> None:
@@ -119,7 +120,7 @@ class Outcomes:
         """Start the next attempt: its wait is over."""
         attempt = live.attempts.get(seq)
         if attempt is not None and attempt.phase is Phase.BACKOFF and not live.held:
-            attempt.phase = Phase.READY
+            attempt.phase, attempt.from_log = Phase.READY, False  # not started before: only now it is due
             self.runner.work.starts.append(attempt)
             self.runner.settle(live)
 
@@ -138,7 +139,7 @@ class Outcomes:
         for attempt in list(live.attempts.values()):
             if live.row.status.closed or live.attempts.get(attempt.seq) is not attempt:
                 continue  # the failure of one that may not be interrupted again has ended it
-            if attempt.phase is Phase.DEFERRED:
+            if attempt.phase is Phase.DEFERRED and not self._is_armed(live, attempt):
                 self._arm_total(live, attempt)
             if attempt.phase in (Phase.RUNNING, Phase.DEFERRED) or self._waits(live, attempt):
                 continue
@@ -153,8 +154,6 @@ class Outcomes:
         """Say whether an attempt that is not known to run may have been started by a process that is gone."""
         if attempt.needs_proof:
             return attempt.proved
-        if attempt.clean:
-            return False
         if before is Status.RUNNING:
             return True
         if not attempt.from_log or before not in (Status.PAUSED, Status.BLOCKED):
@@ -173,6 +172,15 @@ class Outcomes:
             return False
         begun = (live.row, attempt.retry_at, attempt.seq, Purpose.RETRY) in batch.timers
         return begun or self.runner.store.has_timer(timer)
+
+    def _is_armed(self, live: Live, attempt: Attempt) -> bool:
+        """Say whether the file has the timer of an attempt that waits for the outside. One that is inserted again could
+        not be deleted in the same batch."""
+        limit = attempt.activity_def.defaults.total_timeout_s
+        if limit is None:
+            return True
+        timer = TimerRow(later(attempt.scheduled_at, limit), live.row.num, attempt.seq, Purpose.ACTIVITY_TIMEOUT)
+        return timer not in self.runner.work.batch.timers_done and self.runner.store.has_timer(timer)
 
     def _interrupted(self, live: Live, attempt: Attempt) -> None:
         attempt.interrupted += 1

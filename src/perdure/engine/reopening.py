@@ -67,6 +67,10 @@ class Reopening:
         """Open `row` again. Raises `PerdureError` while children of it are still being cancelled."""
         self._carry_out(self._plan(row, stopped=False))
 
+    def is_open_again(self, row: ExecutionRow) -> bool:
+        """Say whether the batch in the making opens this execution again; the store still says that it is closed."""
+        return any(other.num == row.num and not other.status.closed for other in self.runner.work.batch.statuses)
+
     # --- planning ---------------------------------------------------------------------------------------------------
 
     def _plan(self, row: ExecutionRow, stopped: bool) -> Plan:
@@ -90,6 +94,11 @@ class Reopening:
         newest = {child.parent_seq: child for child in self.runner.store.children(plan.row.num)}
         for seq in sorted(open_ & newest.keys()):
             child = newest[seq]
+            if child.id in self.runner.work.closed:
+                raise PerdureError(
+                    f"execution {plan.row.id} cannot be retried yet: its child {child.id} is just ending",
+                    hint="retry once the child has ended",
+                )
             if not child.status.closed:
                 if seq not in cancelled and self._is_cancelled(child):
                     raise PerdureError(

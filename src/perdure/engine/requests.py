@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from perdure.client.token import Token
+from perdure.codec.payload import DecodeError
 from perdure.conflict import next_run
 from perdure.engine.inputs import Deliver, Request, Start
 from perdure.engine.live import Live
@@ -137,8 +138,8 @@ class Requests:
         if live.run is not None:
             seq = live.run.seq + 1
         else:
-            last = runner.store.last_event(row.num)
-            seq, live.last_at = (last.seq + 1, last.at) if last is not None else (1, runner.now)
+            last, live.last_at = self._tip(row)
+            seq = last + 1
         live.last_at = max(live.last_at, runner.now)
         event = Event(seq, Kind.TERMINATED, live.last_at, None, None, reason or "null")
         runner.work.batch.events.append((row, event))
@@ -146,11 +147,23 @@ class Requests:
         runner.commands.cancel_children(live, f"its parent {row.id} was terminated")
         for attempt in list(live.attempts.values()):
             runner.commands.clear_timers(live, attempt)
-        row.problem = None
+        row.problem, held = None, live.held
         runner.close(live, Status.TERMINATED, event)
         runner.commands.tell_parent(row, event)
+        if held:
+            runner.arrivals.unpark(live)
         if live.run is not None:
             live.run.evict()
+
+    def _tip(self, row: ExecutionRow) -> tuple[int, int]:
+        """Give seq and instant of the last event of an execution, which may be one that cannot be read."""
+        store = self.runner.store
+        try:
+            last = store.last_event(row.num)
+        except DecodeError:
+            info = store.describe(row.id, row.run)
+            return (info.events if info is not None else 0), 0
+        return (last.seq, last.at) if last is not None else (0, 0)
 
     # --- pause and resume -------------------------------------------------------------------------------------------
 
@@ -182,8 +195,9 @@ class Requests:
 
     def _retry(self, item: Request) -> None:
         row = self.runner.memory.find(item.row.id)
-        if row is None or row.status is not Status.FAILED or row.id in self.runner.work.closed:
-            status = row.status if row is not None else "unknown"
+        again = row is not None and self.reopening.is_open_again(row)
+        if row is None or row.status is not Status.FAILED or row.id in self.runner.work.closed or again:
+            status = "unknown" if row is None else Status.RUNNING if again else row.status
             raise PerdureError(
                 f"execution {item.row.id} is {status}, not failed", hint="only a failed one can be retried"
             )

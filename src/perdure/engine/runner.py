@@ -44,6 +44,7 @@ from perdure.errors import (
     NonDeterminismError,
     NotReplicated,
     PerdureError,
+    RowRefused,
     StoreError,
 )
 from perdure.events import Event, Kind
@@ -56,6 +57,8 @@ BATCH_INPUTS = 2_000
 BATCH_TOLD = 10_000
 """From so many inputs on, what executions tell each other goes through the inbox: two that answer each other without
 end must not make a batch without end."""
+COLLISIONS = 20
+"""So often in a row an id may be taken by another process first; then it is something else that is wrong."""
 FAULT_WAIT_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -102,6 +105,7 @@ class Runner:
         self.draining = False
         self.closed = False
         self.faults = 0
+        self.collisions = 0
         self.suspects = 0
         """How many batches are to take one input only: one of those that were taken breaks the commit."""
         self.cautious = False
@@ -212,7 +216,7 @@ class Runner:
         handled, one = False, self.suspects > 0
         try:
             self.arrivals.gather(1 if one else TIMER_ROWS)
-            self._handle_all(work, 1 if one else BATCH_INPUTS)
+            self._handle_all(work, BATCH_INPUTS if not one else 0 if work.timers else 1)
             handled = True
             if work.batch:
                 if self.stream is not None:
@@ -220,22 +224,10 @@ class Runner:
                 self.store.commit(work.batch)
                 if self.stream is not None:
                     work.commit = self.stream.committed()
-        except ExecutionExists:  # another process was faster with an id, or one made up is taken: look again
-            self.cautious = True
-            self._failed(work, None)
-            return None
-        except StoreError as error:
-            self._failed(work, error)
-            self.faults += 1
-            logger.error("a commit failed, nothing acknowledged is lost: %s", error)
-            self.loop.call_soon_threadsafe(self.on_fault, error)
-            return None
+            elif work.replies or work.looked:
+                self.store.confirm()  # memory is right only while nobody else advances executions; else step down
         except Exception as error:
-            if handled and len(work.taken) > 1 and not one:
-                self.suspects = len(work.taken)
-                self._failed(work, None)
-            else:
-                self._set_aside(work, error, work.taken[0 if handled else -1] if work.taken else None)
+            self._stumble(work, error, handled, one)
             return None
         except BaseException as error:
             self._failed(work, error)
@@ -243,12 +235,39 @@ class Runner:
         finally:
             self.suspects -= one
         self.faults = 0
+        if not one:
+            self.collisions = 0
         self.cautious = False
         self.arrivals.committed()
         self.inputs.extend(work.later)
         if not self.foreign:
             self.memory.evict_idle()
         return work
+
+    def _stumble(self, work: Work, error: Exception, handled: bool, one: bool) -> None:
+        """Find out what a batch failed on: the store as a whole, or one execution, which is set aside."""
+        if isinstance(error, ExecutionExists) and self.collisions < COLLISIONS:
+            self.collisions += 1  # another process was faster with an id, or one made up is taken: look again
+            self.cautious = True
+            self._failed(work, None)
+        elif isinstance(error, StoreError) and not isinstance(error, RowRefused):
+            self._failed(work, error)
+            self.faults += 1
+            logger.error("a commit failed, nothing acknowledged is lost: %s", error)
+            self.loop.call_soon_threadsafe(self.on_fault, error)
+        elif handled and len(work.taken) + len(work.timers) > 1 and not one:
+            self.suspects = len(work.taken) + len(work.timers)
+            self._failed(work, None)
+        else:
+            self._set_aside(work, error, self._culprit(work, handled))
+
+    def _culprit(self, work: Work, handled: bool) -> Input | None:
+        """Give the input that a batch failed on: the last one, or, when the commit refused it, the only one. A timer
+        that is taken alone, or before any input, stands for its execution."""
+        row = work.timers[-1] if handled and work.timers else self.arrivals.subject
+        if row is not None and (handled or not work.taken):
+            return Begin(row)
+        return work.taken[0 if handled else -1] if work.taken else None
 
     def _handle_all(self, work: Work, limit: int) -> None:
         postponed: list[Input] = []
@@ -258,7 +277,7 @@ class Runner:
             if told:
                 item = message = told.popleft()
                 if len(taken) >= BATCH_TOLD or (self.foreign and self._belongs_to_loop(message)):
-                    self._put_aside(message.row, message)  # belongs into this transaction: the inbox keeps it
+                    self.put_aside(message.row, message)  # belongs into this transaction: the inbox keeps it
                     self.arrivals.look = True
                     continue
             else:
@@ -377,10 +396,10 @@ class Runner:
     def park(self, live: Live, item: Deliver) -> None:
         """Keep an input in the inbox until its execution can take it."""
         if item.inbox is None:
-            self._put_aside(live.row, item)
+            self.put_aside(live.row, item)
         self.work.reply(item.reply)
 
-    def _put_aside(self, row: ExecutionRow, item: Deliver) -> None:
+    def put_aside(self, row: ExecutionRow, item: Deliver) -> None:
         what = "signal" if item.kind is Kind.SIGNAL_RECEIVED else "event"
         self.work.batch.parked.append(Parked(row, what, item.kind.value, item.ref, item.name, item.data))
 
@@ -393,6 +412,10 @@ class Runner:
         if item.row.num == 0 and item.row.id not in self.memory.lives:
             return  # made by a batch that was never written
         live = self.memory.live(item.row)
+        if live is None and self.memory.is_stray(item.row):
+            item.row.problem = f"another run of {item.row.id} is open as well; there can be one only"
+            item.row.status = Status.BLOCKED
+            self.work.batch.statuses[item.row] = None
         if live is not None and not live.held:
             self.settle(live)
 
@@ -531,6 +554,8 @@ class Runner:
             logger.error("the runner failed; please report this", exc_info=None if self.private else error)
         elif not isinstance(culprit, Start):  # a start is refused, and nothing is left of it
             self.memory.poison(_row(culprit).id, error)
+            if isinstance(culprit, Deliver | Request) and culprit.inbox is not None:
+                self.arrivals.spoiled.add(culprit.inbox)
         self._failed(work, error, culprit)
 
     def _undo(self, item: Input, error: BaseException | None, again: list[Input]) -> None:

@@ -23,10 +23,12 @@ class Work:
         "commit",
         "goes",
         "later",
+        "looked",
         "replies",
         "starts",
         "stops",
         "taken",
+        "timers",
         "timers_fired",
         "told",
         "touched",
@@ -52,6 +54,10 @@ class Work:
         self.timers_fired = False
         self.commit = 0
         """Its number, if commits are replicated."""
+        self.looked = False
+        """Whether somebody else may have written to the file."""
+        self.timers: list[ExecutionRow | None] = []
+        """Whose timers went into it."""
 
     @property
     def effects(self) -> bool:

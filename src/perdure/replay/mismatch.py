@@ -26,7 +26,14 @@ _OURS = str(Path(__file__).parent.parent)
 
 
 def fits(expected: Event, got: Event, target: Any) -> bool:
-    """Say whether two commands that are not equal still mean the same."""
+    """Say whether two commands that are not equal still mean the same. What cannot be read does not."""
+    try:
+        return _fits(expected, got, target)
+    except (msgspec.MsgspecError, RecursionError, KeyError, TypeError):  # not the user's code, which stands around us
+        return False
+
+
+def _fits(expected: Event, got: Event, target: Any) -> bool:
     if expected.kind != got.kind or expected.name != got.name or expected.ref != got.ref:
         return False
     if expected.data == got.data:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from perdure.codec import decode_failure, encode_failure, rebuild_failure
+from perdure.codec.payload import DecodeError
 from perdure.errors import (
     ContinueAsNew,
     Evicted,
@@ -132,7 +133,10 @@ class Run:
         self.recorded = recorded
         self.position = 0
         if self.closing is None:
-            self._deliver(event)
+            try:
+                self._deliver(event)
+            except (InvalidValue, msgspec.MsgspecError, RecursionError) as error:
+                raise mismatch.undecodable(self, event, error) from error
             self.loop.drain()
             if self.main is not None and self.main.done():
                 self._wind_down(self.main)
@@ -185,27 +189,24 @@ class Run:
 
     def _start(self, event: Event) -> None:
         workflow = self.workflow
-        try:
-            args, kwargs = workflow.arguments.call_args(event.data or "{}")
-        except InvalidValue as error:
-            raise mismatch.undecodable(self, event, error) from error
+        args, kwargs = workflow.arguments.call_args(event.data or "{}")
         coroutine = workflow.fn(*args, **kwargs) if workflow.is_async else drive(workflow.fn, args, kwargs)
         self.main = self.loop.create_task(coroutine, name="main", context=Context())
 
     def _complete(self, event: Event) -> None:
         call = self._ended(event)
-        if call is None:
-            return
-        try:
-            value = call.decode(event.data or "null")
-        except InvalidValue as error:
-            raise mismatch.undecodable(self, event, error) from error
-        call.set_result(value)
+        if call is not None:
+            call.set_result(call.decode(event.data or "null"))
 
     def _fail(self, event: Event) -> None:
         call = self._ended(event)
-        if call is not None:
-            call.fail(rebuild_failure(decode_failure(event.data or "{}")))
+        if call is None:
+            return
+        error = rebuild_failure(decode_failure(event.data or "{}"))
+        if isinstance(error, StopIteration):  # no future takes it; newer asyncio does this, and not every Python
+            error, cause = RuntimeError(f"StopIteration was raised: {error}"), error
+            error.__cause__ = cause
+        call.fail(error)
 
     def _child_cancelled(self, event: Event) -> None:
         call = self._ended(event)
@@ -497,16 +498,29 @@ class Inherited(msgspec.Struct):
     signals: list[tuple[str, msgspec.Raw]] = []
 
 
+class Reopened(msgspec.Struct):
+    """The data of a `REOPENED` event."""
+
+    from_seq: int
+
+
 def effective(events: Iterable[Event]) -> list[Event]:
     """Leave out what a `REOPENED` event superseded: that is the history which replay follows."""
     kept: list[Event] = []
     for event in events:
         if event.kind is Kind.REOPENED:
-            start = msgspec.json.decode(event.data or "{}")["from_seq"]
+            start = _from_seq(event)
             while kept and kept[-1].seq >= start:
                 kept.pop()
         kept.append(event)
     return kept
+
+
+def _from_seq(event: Event) -> int:
+    try:
+        return msgspec.json.decode(event.data or "", type=Reopened).from_seq
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise DecodeError(f"event #{event.seq} reopens nothing that there is: {error}") from error
 
 
 def _unwrapped(error: BaseException | None) -> BaseException | None:

@@ -145,7 +145,7 @@ class Target:
                 Path(self.prefix).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise InvalidTarget(f"{self.prefix} cannot be used: {error.strerror}", hint="name a folder") from error
-            return LocalStore(self.prefix)
+            return LocalStore(self.prefix, automatic_cleanup=True)  # of folders that a deletion leaves empty
         return S3Store(
             self.bucket,
             config=self._config(),
@@ -191,7 +191,7 @@ def _query(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in parse_qsl(text, keep_blank_values=True):
         if name not in PARAMETERS:
-            shown = name if _REGION.fullmatch(name.replace("_", "-")) and len(name) < 40 else "one of them"
+            shown = name if re.fullmatch("[A-Za-z_]{1,24}", name) else "one of these"
             raise InvalidTarget(
                 f"a replica URL has the parameters {', '.join(PARAMETERS)}; {shown} is not among them", hint=_KEYS_HINT
             )

@@ -58,6 +58,9 @@ class Store(Protocol):
     def commit(self, batch: Batch) -> None:
         """Write `batch` in one transaction; new rows have their `num` afterwards."""
 
+    def confirm(self) -> None:
+        """Raise `StaleRunner` once another process has become the runner."""
+
     def savepoint(self) -> AbstractContextManager[Transaction]:
         """Open the next commit's transaction early for a transactional activity; undone alone if the block raises.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from perdure.errors import StoreError
+from perdure.types import storable
 
 
 def database_path(target: str | Path) -> Path:
@@ -19,6 +20,8 @@ def database_path(target: str | Path) -> Path:
         raise StoreError(
             f"{scheme}:// is not a store that this version knows", hint="name a SQLite file, such as shop.db"
         )
+    if not storable(text):
+        raise StoreError(f"{text!r} cannot be the name of a file", hint="name it in UTF-8")
     if not text:
         raise StoreError("the name of the database is empty", hint="name a SQLite file, such as shop.db")
     if text == ":memory:":

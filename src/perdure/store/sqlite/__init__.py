@@ -2,8 +2,8 @@
 
 `connection.py` opens it and translates errors, `schema.py` checks and migrates it, `queries.sql` holds every
 statement. `writer.py`, `reader.py`, `listing.py`, `retention.py` and `checkup.py` are its verbs, `store.py` the
-whole. Beside the file lie `<file>-lock` (`lock.py`: who is the runner) and `<file>-wake/` (`doorbell.py`: waking
-other processes).
+whole; `recordings.py` reads a file that nobody may change. Beside the file lie `<file>-lock` (`lock.py`: who is the
+runner) and `<file>-wake/` (`doorbell.py`: waking other processes).
 """
 
 from perdure.store.sqlite.doorbell import Doorbell

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import apsw
 
-from perdure.store.sqlite.queries import queries
-from perdure.store.sqlite.reader import Reader
+from perdure.store.sqlite.reader import Reader, shown
 
 WAL_RESET_FIXED = (3, 51, 3)
 
@@ -36,16 +35,15 @@ def check(reader: Reader, quick: bool) -> Iterator[Finding]:
     lines = [str(row[0]) for row in connection.execute(f"PRAGMA {'quick_check' if quick else 'integrity_check'}(5)")]
     yield "integrity", lines == ["ok"], "; ".join(lines)
     if not quick:
-        yield from _histories(connection)
+        yield from _histories(reader)
 
 
-def _histories(connection: apsw.Connection) -> Iterator[Finding]:
-    sql = queries()
-    gaps = [f"{row[0]}, run {row[1]}" for row in connection.execute(sql["gaps"])]
+def _histories(reader: Reader) -> Iterator[Finding]:
+    gaps = [f"{shown(row[0])}, run {row[1]}" for row in reader.rows("gaps")]
     detail = f"gaps in the history of {'; '.join(gaps)}" if gaps else "every history runs from 1 without gaps"
     yield "histories", not gaps, detail
-    orphans = connection.execute(sql["orphans"]).get
+    orphans = reader.rows("orphans")[0][0]
     yield "events", not orphans, f"{orphans} without an execution" if orphans else "every event has its execution"
-    wrong = [str(row[0]) for row in connection.execute(sql["open_without_end"])]
+    wrong = [str(shown(row[0])) for row in reader.rows("open_without_end")]
     detail = f"not as the history of {', '.join(wrong)} says" if wrong else "statuses agree with the histories"
     yield "statuses", not wrong, detail

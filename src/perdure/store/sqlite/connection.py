@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import apsw
 
-from perdure.errors import NotOurFile, StoreBusy, StoreError, StoreFull
+from perdure.errors import NotOurFile, RowRefused, StoreBusy, StoreError, StoreFull
 
 Synchronous = Literal["full", "normal"]
 Checkpoints = Literal["always", "alone", "never"]
@@ -27,12 +27,17 @@ BUSY_S = 10.0
 
 
 def open_connection(
-    path: Path, synchronous: Synchronous = "full", *, read_only: bool = False, checkpoints: Checkpoints = "always"
+    path: Path,
+    synchronous: Synchronous = "full",
+    *,
+    read_only: bool = False,
+    checkpoints: Checkpoints = "always",
+    factory: Callable[..., apsw.Connection] = apsw.Connection,
 ) -> apsw.Connection:
-    """Open one connection. Raises `StoreError` when the file cannot be opened."""
+    """Open one connection, made by `factory`. Raises `StoreError` when the file cannot be opened."""
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     with translated(path):
-        connection = apsw.Connection(os.fspath(path), flags=flags, statementcachesize=200)
+        connection = factory(os.fspath(path), flags=flags, statementcachesize=200)
         connection.set_busy_handler(_Patience())
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
@@ -84,6 +89,8 @@ def translate(path: Path, error: apsw.Error) -> StoreError:
             return StoreFull(
                 f"{path}: no room on the disk", hint="free space; perdure goes on by itself when there is room"
             )
+        case apsw.ConstraintError() | apsw.MismatchError() | apsw.TooBigError():
+            return RowRefused(f"{path}: {error}", hint="another program may have written to perdure's tables")
         case apsw.NotADBError():
             return NotOurFile(f"{path} is not a SQLite database", hint="name another file; this one was left as it is")
         case apsw.CantOpenError():
@@ -97,5 +104,10 @@ def translate(path: Path, error: apsw.Error) -> StoreError:
         case apsw.CorruptError():
             hint = f"restore a backup, or try `sqlite3 {path.name} .recover`"
             return StoreError(f"{path} is damaged: {error}", hint=hint)
+        case apsw.IOError():
+            code = apsw.mapping_extended_result_codes.get(error.extendedresult, "SQLITE_IOERR")
+            hint = "see what the system's log says of its disk; perdure goes on by itself when the disk does"
+            return StoreError(f"{path}: its disk reported an error ({code})", hint=hint)
         case _:
-            return StoreError(f"{path}: {type(error).__name__}: {error}")
+            hint = "`perdure doctor` checks the file; if it finds nothing wrong, please report this"
+            return StoreError(f"{path}: {type(error).__name__}: {error}", hint=hint)

@@ -7,10 +7,11 @@ from typing import Any
 
 from perdure.codec import decode_failure
 from perdure.codec.payload import DecodeError
+from perdure.errors import InvalidValue
 from perdure.events import Kind
 from perdure.store.protocol import Filter
 from perdure.store.rows import Backlog, Backoff
-from perdure.store.sqlite.reader import Reader
+from perdure.store.sqlite.reader import Large, Reader, shown, status_of
 from perdure.types import ExecutionInfo, HistoryEvent, Status, instant, microseconds
 
 _KIND_NAMES = {kind.value: kind.name.lower() for kind in Kind}
@@ -36,15 +37,20 @@ class Listing:
         num = self._num(id, run)
         if num is None:
             return []
-        return [self._event(row) for row in self.reader.rows("events", (num, after, limit))]
+        large = Large()
+        return [self._event(row, large) for row in self.reader.rows("events", (num, after, limit))]
 
     def counts(self) -> dict[Status, int]:
-        return {Status(status): count for status, count in self.reader.rows("counts")}
+        found: dict[Status, int] = {}
+        for text, count in self.reader.rows("counts"):
+            status = status_of(text)
+            found[status] = found.get(status, 0) + count
+        return found
 
     def backlog(self, now: int, backoff_after: int) -> Backlog:
         pending, running, requests, overdue, oldest_at = self.reader.rows("backlog", (now,))[0]
         outside = self.reader.rows("stuck_waiting")[0][0]
-        backoffs = [Backoff(*row) for row in self.reader.rows("backoffs", (backoff_after,))]
+        backoffs = [Backoff(*map(shown, row)) for row in self.reader.rows("backoffs", (backoff_after,))]
         return Backlog(pending, running, requests, overdue, oldest_at, outside, backoffs)
 
     def _num(self, id: str, run: int | None) -> int | None:
@@ -79,31 +85,35 @@ class Listing:
 
     def _info(self, row: tuple[Any, ...]) -> ExecutionInfo:
         id, run, workflow, status, created_at, ended_at, parent_id, events, deployment, problem, num = row
+        if status_of(status) != status:
+            problem = f"its status in the file is {shown(status)!r}, which there is not"
         return ExecutionInfo(
-            id=id,
+            id=shown(id),
             run=run,
-            workflow=workflow,
-            status=Status(status),
+            workflow=shown(workflow),
+            status=status_of(status),
             created_at=instant(created_at),
             ended_at=None if ended_at is None else instant(ended_at),
-            parent_id=parent_id,
+            parent_id=shown(parent_id),
             events=events or 0,
-            deployment=deployment,
-            problem=problem,
+            deployment=shown(deployment),
+            problem=shown(problem),
             error=self._error(num) if status == Status.FAILED else None,
         )
 
     def _error(self, num: int) -> str | None:
         try:
             event = self.reader.last_event(num)
+            if event is None or event.kind is not Kind.FAILED or event.data is None:
+                return None
+            failure = decode_failure(event.data)
         except DecodeError:  # encrypted, and no key here: the list is of use all the same
             return "(not readable without its key)"
-        if event is None or event.kind is not Kind.FAILED or event.data is None:
-            return None
-        failure = decode_failure(event.data)
+        except InvalidValue:
+            return "(what is recorded is not a failure)"
         return f"{failure.type.partition(':')[2] or failure.type}: {failure.message}".partition("\n")[0]
 
-    def _event(self, row: tuple[Any, ...]) -> HistoryEvent:
+    def _event(self, row: tuple[Any, ...], large: Large) -> HistoryEvent:
         seq, kind, at, ref, name, data, blob = row
-        text = self.reader.load(data, blob)
-        return HistoryEvent(seq, _KIND_NAMES.get(kind, f"unknown {kind}"), instant(at), ref, name, text)
+        text = self.reader.load(data, blob, large)
+        return HistoryEvent(seq, _KIND_NAMES.get(kind, f"unknown {kind}"), instant(at), ref, shown(name), text)

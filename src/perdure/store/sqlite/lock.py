@@ -40,7 +40,8 @@ class RunnerLock:
         if self._fd is not None:
             return True
         try:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # never through a link, which may lie beside a stranger's file: what it leads to would be cut
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             hint = "run as the user whose file it is"
             raise StoreError(f"{self.path} cannot be opened: {error.strerror}", hint=hint) from error
@@ -71,7 +72,7 @@ class RunnerLock:
     def holder(self) -> str:
         """Give what the holder wrote about itself; empty when nobody holds the lock."""
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except PermissionError:
             return f"perhaps a process of another user: {self.path} may not be read"
         except OSError:

@@ -6,6 +6,18 @@ SELECT value FROM perdure_meta WHERE key = 'runner_epoch';
 -- name: put_meta
 INSERT INTO perdure_meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 
+-- name: numbers
+-- The highest numbers that are in use: of executions, of what is left of executions, of requests.
+SELECT max((SELECT coalesce(max(num), 0) FROM perdure_execution),
+    (SELECT coalesce(max(CAST(seq AS INTEGER)), 0) FROM sqlite_sequence WHERE name = 'perdure_execution')),
+  (SELECT coalesce(max(execution), 0) FROM perdure_event),
+  max((SELECT coalesce(max(n), 0) FROM perdure_inbox),
+    (SELECT coalesce(max(CAST(seq AS INTEGER)), 0) FROM sqlite_sequence WHERE name = 'perdure_inbox'));
+
+-- name: skip_numbers
+DELETE FROM sqlite_sequence WHERE name = 'perdure_execution';
+INSERT INTO sqlite_sequence (name, seq) VALUES ('perdure_execution', ?);
+
 -- name: meta
 SELECT value FROM perdure_meta WHERE key = ?;
 
@@ -138,6 +150,13 @@ SELECT num FROM perdure_execution WHERE id = ? AND run = ?;
 -- name: events
 SELECT seq, kind, at, ref, name, data, blob FROM perdure_event WHERE execution = ? AND seq > ? ORDER BY seq LIMIT ?;
 
+-- name: recorded_count
+-- The {where} is built from fixed conditions with parameters, never from user text; here and below.
+SELECT count(*) FROM perdure_execution x WHERE {where};
+
+-- name: recorded_page
+SELECT x.num FROM perdure_execution x WHERE {where} AND x.num < ? ORDER BY x.num DESC LIMIT ?;
+
 -- name: counts
 SELECT status, count(*) FROM perdure_execution GROUP BY status;
 
@@ -218,3 +237,37 @@ SELECT x.id, x.run, t.seq, coalesce(e.name, ''), t.due_at FROM perdure_timer t
 JOIN perdure_execution x ON x.num = t.execution
 LEFT JOIN perdure_event e ON e.execution = t.execution AND e.seq = t.seq
 WHERE t.due_at > ? AND t.purpose = 1 ORDER BY t.due_at DESC LIMIT 10;
+
+-- name: all_executions
+SELECT num, id, run FROM perdure_execution ORDER BY num;
+
+-- name: timers_by_execution
+SELECT due_at, execution, seq, purpose FROM perdure_timer ORDER BY execution, due_at, seq, purpose;
+
+-- name: heartbeats
+SELECT seq, attempt FROM perdure_heartbeat WHERE execution = ? ORDER BY seq;
+
+-- name: orphan_rows
+-- A timer and a request may be left of an execution that was deleted; the runner drops them.
+SELECT 'event', count(*) FROM perdure_event WHERE execution NOT IN (SELECT num FROM perdure_execution)
+UNION ALL SELECT 'state', count(*) FROM perdure_state WHERE execution NOT IN (SELECT num FROM perdure_execution)
+UNION ALL SELECT 'heartbeat', count(*) FROM perdure_heartbeat WHERE execution NOT IN (SELECT num FROM perdure_execution);
+
+-- name: miscounted_blobs
+WITH used AS (SELECT blob AS digest, count(*) AS n FROM perdure_event WHERE blob IS NOT NULL GROUP BY blob)
+SELECT hex(coalesce(b.digest, u.digest)), coalesce(b.refs, 0), coalesce(u.n, 0)
+FROM perdure_blob b FULL JOIN used u ON u.digest = b.digest WHERE coalesce(b.refs, 0) <> coalesce(u.n, 0) LIMIT 20;
+
+-- name: misplaced_runs
+SELECT id FROM perdure_execution GROUP BY id
+HAVING max(CASE WHEN status IN ('completed', 'failed', 'cancelled', 'terminated', 'continued') THEN 0 ELSE run END)
+    NOT IN (0, max(run))
+  OR sum(status NOT IN ('completed', 'failed', 'cancelled', 'terminated', 'continued')) > 1
+LIMIT 20;
+
+-- name: unfollowed
+-- Nothing was ever deleted when there are as many executions as keys were given.
+SELECT x.id, x.run FROM perdure_execution x WHERE x.status = 'continued'
+  AND NOT EXISTS (SELECT 1 FROM perdure_execution n WHERE n.id = x.id AND n.run = x.run + 1)
+  AND (SELECT count(*) FROM perdure_execution) = (SELECT seq FROM sqlite_sequence WHERE name = 'perdure_execution')
+LIMIT 20;

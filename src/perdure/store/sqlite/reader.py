@@ -1,21 +1,49 @@
-"""Reading what the engine and clients need, on a connection that never writes."""
+"""Reading what the engine and clients need, on a connection that never writes.
+
+A row that a bad disk or a stranger has spoiled must not take its neighbours along: text that is not UTF-8 is shown
+with escapes, a status that does not exist reads as `blocked` (the history decides what it really is), and an event
+that cannot be read is a `DecodeError` of its own execution.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import apsw
 
 from perdure.codec.payload import DecodeError, Payloads
-from perdure.events import Event, Kind
+from perdure.events import INPUTS, Event, Kind
 from perdure.store.rows import ExecutionRow, InboxRow, TimerRow
 from perdure.store.sqlite.connection import translate
 from perdure.store.sqlite.queries import queries
 from perdure.types import Status
 
 _KINDS = {kind.value: kind for kind in Kind}
+_STATUSES = {status.value: status for status in Status}
+LARGEST_HISTORY = 1024**3
+LARGEST_GROWTH = 100
+_DAMAGED = "the file is damaged, or another program wrote to it: see `perdure doctor`"
+
+
+class Large:
+    """The large payloads of one history, by digest. Each is held once, and a file of a few kilobytes must not fill the
+    memory with them."""
+
+    def __init__(self) -> None:
+        self.texts: dict[bytes, str] = {}
+        self.stored = 0
+        self.held = 0
+
+    def add(self, digest: bytes, stored_bytes: int, text: str) -> None:
+        self.texts[digest] = text
+        self.stored += stored_bytes
+        self.held += len(text)
+        if self.held > LARGEST_HISTORY and self.held > LARGEST_GROWTH * self.stored:
+            hint = "it may be there to fill the memory; terminate this execution if it is none of yours"
+            raise DecodeError(f"{self.stored:,} bytes of the history say more than {self.held:,}", hint=hint)
 
 
 class Reader:
@@ -36,9 +64,22 @@ class Reader:
             sql = sql.format(**parts)
         try:
             with self._lock:
-                return self.connection.execute(sql, values).fetchall()
+                try:
+                    return self.connection.execute(sql, values).fetchall()
+                except UnicodeDecodeError:
+                    return list(self._with_bytes(sql, values))
+                except (OverflowError, UnicodeEncodeError):  # asks for what no file can hold
+                    return []
         except apsw.Error as error:
             raise translate(self.path, error) from error
+
+    def _with_bytes(self, sql: str, values: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+        """Read rows with text that is not UTF-8: that comes as bytes."""
+        names = [f"c{n}" for n in range(len(self.connection.execute(sql, values).get_description()))]
+        parts = [f"typeof({n}), CASE typeof({n}) WHEN 'text' THEN CAST({n} AS BLOB) ELSE {n} END" for n in names]
+        outer = f"WITH found({', '.join(names)}) AS ({sql}) SELECT {', '.join(parts)} FROM found"
+        for row in self.connection.execute(outer, values):
+            yield tuple(_text(part) if kind == "text" else part for kind, part in zip(row[::2], row[1::2], strict=True))
 
     def meta(self, key: str) -> Any:
         rows = self.rows("meta", (key,))
@@ -88,7 +129,8 @@ class Reader:
         return [_execution(row) for row in self.rows("children", (num,))]
 
     def history(self, num: int) -> list[Event]:
-        return [self.event(row) for row in self.rows("history", (num,))]
+        large = Large()
+        return [self.event(row, large) for row in self.rows("history", (num,))]
 
     def last_event(self, num: int) -> Event | None:
         rows = self.rows("last_event", (num,))
@@ -106,42 +148,70 @@ class Reader:
         return self.load(*rows[0]) if rows else None
 
     def state(self, num: int) -> dict[str, str]:
-        return {key: self.payloads.load(data, None) or "null" for key, data in self.rows("state", (num,))}
+        return {shown(key): self.payloads.load(data, None) or "null" for key, data in self.rows("state", (num,))}
 
-    def event(self, row: tuple[Any, ...]) -> Event:
+    def event(self, row: tuple[Any, ...], large: Large | None = None) -> Event:
         seq, kind, at, ref, name, data, blob = row
-        if blob is not None or data.__class__ is bytes:
-            data = self.load(data, blob)
+        if blob is not None or (data is not None and data.__class__ is not str):
+            data = self.load(data, blob, large)
+        if kind not in _KINDS or name.__class__ is bytes:
+            what = f"the unknown kind {kind}" if kind not in _KINDS else "a name that is not text"
+            raise DecodeError(f"event #{seq} has {what}", hint=_DAMAGED)
         return Event(seq, _KINDS[kind], at, ref, name, data)
 
-    def load(self, data: str | bytes | None, digest: bytes | None) -> str | None:
-        """Give the text of a stored payload."""
+    def load(self, data: str | bytes | None, digest: bytes | None, large: Large | None = None) -> str | None:
+        """Give the text of a stored payload; `large` knows the large ones of the same history."""
         if digest is None:
             return self.payloads.load(data, None)
+        if large is not None and digest in large.texts:
+            return large.texts[digest]
         rows = self.rows("blob", (digest,))
-        return self.payloads.load(None, rows[0][0] if rows else b"")
+        if not rows:
+            raise DecodeError("a large payload is not in the file", hint=_DAMAGED)
+        text = self.payloads.load(None, rows[0][0])
+        if large is not None and text is not None:
+            large.add(digest, len(rows[0][0]), text)
+        return text
 
     def _inbox_row(self, row: tuple[Any, ...]) -> InboxRow:
         n, execution, what, kind, ref, name, data = row
         try:
+            if bytes in (what.__class__, name.__class__) or (kind is not None and kind not in INPUTS):
+                raise DecodeError("it is not a request that there is", hint=_DAMAGED)
             return InboxRow(n, execution, what, kind, ref, name, self.payloads.load(data, None))
         except DecodeError as error:
-            return InboxRow(n, execution, what, kind, ref, name, None, str(error))
+            return InboxRow(n, execution, shown(what), None, ref, shown(name), None, str(error))
 
 
 def _execution(row: tuple[Any, ...]) -> ExecutionRow:
     num, id, run, workflow, status, created_at, ended_at, parent, parent_seq, deadline_at, deployment, problem = row
     return ExecutionRow(
-        id,
-        workflow,
+        shown(id),
+        shown(workflow),
         created_at,
         num=num,
         run=run,
-        status=Status(status),
+        status=status_of(status),
         ended_at=ended_at,
         parent=parent,
         parent_seq=parent_seq,
         deadline_at=deadline_at,
-        deployment=deployment,
-        problem=problem,
+        deployment=shown(deployment),
+        problem=shown(problem),
     )
+
+
+def status_of(text: Any) -> Status:
+    return _STATUSES.get(text, Status.BLOCKED)
+
+
+def shown(text: Any) -> Any:
+    """Give text from the file such that it can be shown."""
+    return text.decode("utf-8", "backslashreplace") if text.__class__ is bytes else text
+
+
+def _text(raw: bytes) -> str | bytes:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw

@@ -14,6 +14,7 @@ import apsw
 
 from perdure.errors import NotOurFile, SchemaTooNew
 from perdure.events import Kind
+from perdure.store.sqlite import shape
 from perdure.store.sqlite.queries import sql_file
 
 APPLICATION_ID = 0x70647572
@@ -41,7 +42,9 @@ def check(connection: apsw.Connection, path: Path) -> int:
             f"{path} has schema version {version}; this perdure knows up to {len(migrations())}",
             hint="upgrade perdure: pip install --upgrade perdure",
         )
-    return int(version)
+    if version < 1:
+        raise NotOurFile(f"{path} has schema version {version}, which there is not", hint="restore a backup")
+    return shape.version_of(connection, path, _make)
 
 
 def migrate(connection: apsw.Connection, path: Path) -> None:
@@ -72,6 +75,12 @@ class connection_transaction:  # reads as a statement
             self.connection.execute("COMMIT")
         elif self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
+
+
+def _make(connection: apsw.Connection, version: int) -> None:
+    """Write the tables of a version into an empty database."""
+    for sql in migrations()[:version]:
+        connection.execute(sql)
 
 
 def _apply(connection: apsw.Connection, version: int) -> None:

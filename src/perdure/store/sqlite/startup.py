@@ -12,12 +12,14 @@ import apsw
 from perdure.errors import StoreError
 from perdure.store.sqlite.connection import translated
 from perdure.store.sqlite.doorbell import Doorbell
+from perdure.store.sqlite.queries import queries
 
 logger = logging.getLogger("perdure.store")
 
 CHECK_UP_TO_BYTES = 32 * 1024 * 1024
 """Files up to this size are checked whole; larger ones would delay the start. `perdure doctor` checks any size."""
 LOW_SPACE_BYTES = 64 * 1024 * 1024
+LAST_NUMBER = 2**63 - 2**40
 
 
 def examine(connection: apsw.Connection, path: Path) -> None:
@@ -35,9 +37,21 @@ def examine(connection: apsw.Connection, path: Path) -> None:
                     f"{path} is damaged: {'; '.join(lines)}",
                     hint="keep a copy of it, restore a backup, or try `sqlite3 damaged.db .recover`",
                 )
+        _check_numbers(connection, path)
     Doorbell(path).remove_stale()
     with contextlib.suppress(OSError):
         room = os.statvfs(path.parent)
         free = room.f_bavail * room.f_frsize
         if free < LOW_SPACE_BYTES:
             logger.warning("%s: only %d MiB are free on its disk", path, free // 1024**2)
+
+
+def _check_numbers(connection: apsw.Connection, path: Path) -> None:
+    """See that there are numbers left to give, and that no new execution gets one under which there are events."""
+    executions, events, requests = next(connection.execute(queries()["numbers"]))
+    if max(executions, events, requests) > LAST_NUMBER:
+        raise StoreError(
+            f"{path} is damaged: its numbers are used up", hint="another program wrote to it: restore a backup"
+        )
+    if events > executions:
+        connection.execute(queries()["skip_numbers"], (events,))

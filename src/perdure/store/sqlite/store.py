@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -57,20 +57,24 @@ class SqliteStore:
         self._prepare()
 
     def _prepare(self) -> None:
-        connection = open_connection(self.path, self.synchronous, checkpoints=self.checkpoints)
+        connection = self._connect()
         try:
             with translated(self.path):
                 schema.migrate(connection, self.path)
         finally:
             connection.close()
 
+    def _connect(self, *, read_only: bool = False) -> apsw.Connection:
+        """Open a connection. A simulation replaces this."""
+        return open_connection(self.path, self.synchronous, read_only=read_only, checkpoints=self.checkpoints)
+
     @cached_property
     def reader(self) -> Reader:
-        return Reader(open_connection(self.path, read_only=True), self.path, self.payloads)
+        return Reader(self._connect(read_only=True), self.path, self.payloads)
 
     @cached_property
     def writer(self) -> Writer:
-        connection = open_connection(self.path, self.synchronous, checkpoints=self.checkpoints)
+        connection = self._connect()
         if self.checkpoints == "alone":
             connection.set_wal_hook(self._log_grew)
         writer = Writer(connection, self.path, self.payloads, self.now)
@@ -103,12 +107,16 @@ class SqliteStore:
         return Retention(self.reader, self.writer)
 
     def close(self) -> None:
+        read_only = "reader" in self.__dict__ and "writer" not in self.__dict__
         for name in ("reader", "writer"):  # the last one to close tidies up, and only a writer can
             part = self.__dict__.pop(name, None)
             if part is not None:
                 part.connection.close()
         self.__dict__.pop("listing", None)
         self.__dict__.pop("retention", None)
+        if read_only and self.path.exists():  # or all that is new would stay in `-wal`, when nobody has the file open
+            with suppress(StoreError):
+                self._connect().close()
 
     # --- the runner's -----------------------------------------------------------------------------------------------
 
@@ -118,6 +126,9 @@ class SqliteStore:
 
     def commit(self, batch: Batch) -> None:
         self.writer.commit(batch)
+
+    def confirm(self) -> None:
+        self.writer.confirm()
 
     def savepoint(self) -> AbstractContextManager[SqliteTransaction]:
         return self.writer.savepoint()

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import apsw
 
 from perdure.codec.payload import Blob, Payloads
-from perdure.errors import ExecutionExists, PerdureError, StaleRunner, StoreBusy, TransactionLost
+from perdure.errors import ExecutionExists, PerdureError, StaleRunner, StoreBusy, StoreError, TransactionLost
 from perdure.events import Event
 from perdure.store.batch import Batch, Parked
 from perdure.store.rows import ExecutionRow
@@ -48,11 +48,21 @@ class Writer:
 
     def become_runner(self, description: str) -> int:
         with self._transaction():
-            epoch = int(self.connection.execute(self._sql["epoch"]).get) + 1
+            epoch = self._last_epoch() + 1
             self.connection.execute(self._sql["put_meta"], ("runner_epoch", epoch))
             self.connection.execute(self._sql["put_meta"], ("runner", description))
         self.epoch = epoch
         return epoch
+
+    def _last_epoch(self) -> int:
+        try:
+            found = self.connection.execute(self._sql["epoch"]).get
+        except UnicodeDecodeError:
+            found = None
+        if not isinstance(found, int) or not 0 <= found < 2**62:
+            hint = "another program wrote to it: restore a backup"
+            raise StoreError(f"{self.path} is damaged: it does not tell who ran it last", hint=hint)
+        return found
 
     def commit(self, batch: Batch) -> None:
         try:
@@ -66,6 +76,10 @@ class Writer:
         except BaseException:
             self.rollback()
             raise
+
+    def confirm(self) -> None:
+        with translated(self.path):
+            self._refuse_stale()
 
     def rollback(self) -> None:
         if self.connection.in_transaction:
@@ -104,8 +118,10 @@ class Writer:
         if self.connection.in_transaction:
             return
         self.connection.execute("BEGIN IMMEDIATE")
-        if self.connection.data_version() == self._left_as:
-            return  # nobody has written since our last commit
+        if self.connection.data_version() != self._left_as:  # else nobody has written since our last commit
+            self._refuse_stale()
+
+    def _refuse_stale(self) -> None:
         epoch = self.connection.execute(self._sql["epoch"]).get
         if epoch != self.epoch:
             self.rollback()  # or the next try would find the transaction open and ask no more
@@ -212,7 +228,8 @@ class Writer:
                 pass
             free: int = self.connection.pragma("freelist_count")
             if not free:
-                self.connection.wal_checkpoint()  # only this makes the file itself shorter
+                with suppress(apsw.BusyError):  # another connection is at it
+                    self.connection.wal_checkpoint()  # only this makes the file itself shorter
         return free
 
     def checkpoint(self) -> None:
