@@ -9,16 +9,21 @@ CANDIDATES := python3 python3.13 python3.12 python3.11
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
 	[ "$$n" -lt 2 ] && n=2; [ "$$n" -gt 4 ] && n=4; echo $$n)
 # Seed of the random tests; `make test SEED=...` repeats a run.
-SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+# Drawn once: with `?=` every use would draw another.
+ifeq ($(origin SEED),undefined)
+SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+endif
 # What perdure is compared with beside DBOS, from npm.
 RESTATE_SERVER := @restatedev/restate-server@1.7.12
 # Whole runs of the benchmark that `make bench-record` records.
 RUNS ?= 3
+# How often `make torture` does harm.
+ROUNDS ?= 30
 # More arguments for pytest or for the benchmark, e.g. `make test ARGS="-k replay"`.
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast lint format demo bench bench-json bench-check bench-record bench-docs clean
+.PHONY: help setup test test-fast torture sim lint format demo bench bench-json bench-check bench-record bench-docs clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -76,6 +81,14 @@ lint: $(VENV)/.stamp ## Check style, format, types and layers
 format: $(VENV)/.stamp ## Format the code and fix what can be fixed safely
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+torture: $(VENV)/.stamp ## Kill workers ROUNDS= times and look for anything lost or repeated (SEED= repeats what is done)
+	@$(BIN)/python tests/crash/torture.py --rounds $(ROUNDS) --seed $(SEED) $(ARGS)
+
+# With SEED= on the command line and no ROUNDS= one seed, with all that happens in it; else ROUNDS= seeds from SEED= on.
+ONE_SEED := $(and $(filter command% environment%,$(origin SEED)),$(if $(filter command% environment%,$(origin ROUNDS)),,one))
+sim: $(VENV)/.stamp ## Simulate engines, clients and faults: SEED= repeats one seed exactly, ROUNDS= runs many
+	@PYTHONPATH=src:tests $(BIN)/python -m simulation --seed $(SEED) $(if $(ONE_SEED),,--rounds $(ROUNDS)) $(ARGS)
 
 demo: $(VENV)/.stamp ## See a workflow survive a crash
 	@$(BIN)/perdure demo

@@ -18,10 +18,13 @@ from crash_oracle import RETRIED, TIME_LIMIT_S, draw_job
 from crash_workflows import collect, guarded, number, overdue, relay, tick
 
 from perdure import Client, Conflict, Execution
-from perdure.errors import EngineClosed, ExecutionClosed, PerdureError, StaleRunner, StaleToken
+from perdure.errors import EngineClosed, ExecutionClosed, PerdureError, StaleRunner, StaleToken, StoreBusy
 
 SHARED = 2
 """How many executions of each kind that receives numbers, and how many that tick."""
+OUT_OF_REACH = (EngineClosed, StaleRunner, StoreBusy)
+"""The engine is closing, or was replaced as the runner and is about to stand by, or someone was stopped in the middle
+of a transaction. What was asked may have happened or not."""
 MOST_VALUES = 100
 """Numbers that one asker sends: relays carry all of them along."""
 
@@ -55,7 +58,7 @@ class Asker:
                         await self._start_shared()
                         shared = True
                     await self._draw()()
-                except (EngineClosed, StaleRunner):  # it is closing, or was replaced as the runner: then it stands by
+                except OUT_OF_REACH:
                     await asyncio.sleep(0.01)
                 for task in [task for task in self._tasks if task.done()]:
                     self._tasks.discard(task)
@@ -129,7 +132,7 @@ class Asker:
         while True:
             try:
                 self._note(True, "result", execution.id, value=await execution.result())
-            except (EngineClosed, StaleRunner):
+            except OUT_OF_REACH:
                 break
             except PerdureError as error:
                 self._note(True, "error", execution.id, value=type(error).__name__)

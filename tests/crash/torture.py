@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -26,7 +27,9 @@ from crash_harm import Harm
 from crash_site import Failed, Site
 
 ROUNDS = 30
-PER_DATABASE = 40
+PER_DATABASE = 25
+STILL = 0.6
+"""Of so many looks the processes stand still; during the others they go on."""
 PROGRESS_EVERY_S = 10.0
 SHOWN = 20
 
@@ -96,7 +99,8 @@ class Campaign:
             self.harm.begin()
             while self.rounds < rounds and not self.found:
                 self.harm.do()
-                self.found += self.check.look()
+                with self.site.standing_still() if self.harm.choose.random() < STILL else nullcontext():
+                    self.found += self.check.look()
                 self.rounds += 1
                 self._tell(self.figures)
             if not self.found:

@@ -28,6 +28,7 @@ async def main(name: str, place: str, seed: str, idle: str = "") -> None:
         Places.here().database,
         workflows=WORKFLOWS,
         codec=Places.codec(),
+        synchronous=choose.choice(["full", "normal"]),
         hot=choose.choice([0, 3, 10_000]),
         max_processes=1,
         grace_s=choose.choice([0.0, 0.2]),

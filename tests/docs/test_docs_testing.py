@@ -11,7 +11,17 @@ from test_docs_api import methods, signature, without_spaces
 
 from perdure import testing
 from perdure.blocking import BlockingExecution
-from perdure.testing import ActivityCall, Effect, Environment, Fault, Outcome, check_replay, explore, save_histories
+from perdure.testing import (
+    ActivityCall,
+    Effect,
+    Environment,
+    Fault,
+    Outcome,
+    audit,
+    check_replay,
+    explore,
+    save_histories,
+)
 from perdure.testing.clock import START
 from perdure.testing.execution import SimulatedExecution
 
@@ -26,7 +36,7 @@ def test_every_public_name_has_a_section() -> None:
 
 
 @pytest.mark.parametrize(
-    "thing", [Environment, Fault, explore, check_replay, save_histories], ids=lambda thing: thing.__name__
+    "thing", [Environment, Fault, explore, check_replay, save_histories, audit], ids=lambda thing: thing.__name__
 )
 def test_the_signature_is_the_real_one(thing: object) -> None:
     name = thing.__name__  # type: ignore[attr-defined]

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import zstandard
 
+from fuzz_canary import CANARY
 from perdure.events import Kind
 
-CANARY = "perdure_canary"
-"""A module that lies on the path and that nobody may import."""
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\n\u202e"
 DEEP = "[" * 100_000
 BOMB = zstandard.ZstdCompressor().compress(b"[" + b"0," * 8_000_000 + b"0]")
@@ -29,7 +29,7 @@ CLASSES = (
     "builtins:KeyboardInterrupt", "builtins:UnicodeDecodeError", "builtins:ExceptionGroup", "builtins:OSError",
     "perdure.errors:NonDeterminismError", "perdure.errors:StoreError", "perdure.errors:ContinueAsNew",
     "perdure.errors:Evicted", "asyncio.exceptions:CancelledError", "asyncio.exceptions:TimeoutError",
-    "concurrent.futures._base:CancelledError", "urllib.error:HTTPError", "fuzz_canary:Boom", f"{CANARY}:Boom",
+    "concurrent.futures._base:CancelledError", "urllib.error:HTTPError", "fuzz_canary:Boom", "fuzz_canary:Quiet", f"{CANARY}:Boom",
     f"{CANARY}.inner:Boom", "antigravity:Error", "", ":", "a" * 10_000, ESCAPES,
 )  # fmt: skip
 TEXTS = (
@@ -40,7 +40,7 @@ TEXTS = (
     '{"from_seq":1e30}', '{"from_seq":9223372036854775808}', '{"attempt":1}', '{"attempt":-1,"retry_at":-5}',
     '{"attempt":9223372036854775808,"retry_at":99999999999999999999999}', '{"attempt":0,"reason":"stopped"}',
     '{"attempt":1,"reason":"interrupted","retry_at":9223372036854775807}', '{"attempt":1,"error":5,"details":[[[]]]}',
-    '{"attempt":1,"secret":"00"}', '{"id":"","args":{}}', '{"id":5}', '{"id":"elsewhere","args":[1,2],"on_parent_end":3}',
+    '{"attempt":1,"secret":"00"}', '{"id":"","args":{}}', '{"id":5}', '{"id":"x","args":[1,2],"on_parent_end":3}',
     '{"to":"nobody","value":1}', '{"name":"x"}', '{"name":5}', '["yes"]', '"yes"', "os.system", "../../etc/passwd",
 )  # fmt: skip
 STATUSES = (
@@ -80,7 +80,7 @@ WEIGHTS = {
 
 
 class Poisoner:
-    """Poisons rows in the database at `path`. `notes` says what was done, as SQL for people."""
+    """Poisons rows in the database at `path`. `notes` says what was done, as SQL with its values."""
 
     def __init__(self, path: Path, draw: random.Random) -> None:
         self.connection = apsw.Connection(str(path))
@@ -113,17 +113,12 @@ class Poisoner:
 
     def _rows(self, table: str, num: int) -> list[dict[str, Any]]:
         names = list(COLUMNS[table])
-        parts = ", ".join(f"CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END" for name in names)
-        sql = f"SELECT {', '.join(f'typeof({name})' for name in names)}, {parts} FROM {table} WHERE {self._key(table)} = ?"
+        parts = ", ".join(f"iif(typeof({n}) = 'text', CAST({n} AS BLOB), {n})" for n in names)
+        kinds = ", ".join(f"typeof({name})" for name in names)
         found = []
-        for row in self.connection.execute(sql, (num,)):
-            kinds, values = row[: len(names)], row[len(names) :]
-            found.append(
-                {
-                    name: _Text(value) if kind == "text" else value
-                    for name, kind, value in zip(names, kinds, values, strict=True)
-                }
-            )
+        for row in self.connection.execute(f"SELECT {kinds}, {parts} FROM {table} WHERE {self._key(table)} = ?", (num,)):
+            columns = zip(names, row[: len(names)], row[len(names) :], strict=True)
+            found.append({name: _Text(value) if kind == "text" else value for name, kind, value in columns})
         return found
 
     def _change(self, table: str, num: int) -> None:
@@ -148,8 +143,8 @@ class Poisoner:
                 row[name] = self._value(table, name)
         if table == "perdure_execution":
             row["num"] = None
-            if self.draw.random() < 0.5:  # another open run of the same id
-                row["id"] = self.connection.execute("SELECT id FROM perdure_execution WHERE num = ?", (num,)).get
+            if rows and self.draw.random() < 0.5:  # another open run of the same id
+                row["id"] = rows[0]["id"]
         else:
             row["execution"] = num
         if table == "perdure_timer" and self.draw.random() < 0.7:
@@ -234,11 +229,9 @@ def _place(value: Any, index: int) -> str:
 
 def failure(draw: random.Random) -> str:
     """Make a recorded failure that names a class which it should not."""
-    import msgspec
-
     record: dict[str, Any] = {"type": draw.choice(CLASSES), "message": draw.choice(("m", ESCAPES, "touch owned"))}
     if draw.random() < 0.6:
-        record["args"] = draw.choice((["touch owned"], [], [1, {"$bytes": "YQ=="}], [[[[5]]]], ["a", b"x".hex(), 5, 9, "z"]))
+        record["args"] = draw.choice((["touch owned"], [], [1, {"$bytes": "YQ=="}], [[[[5]]]], ["a", "b", 5, 9, "z"]))
     if draw.random() < 0.4:
         record["attributes"] = {"hint": 5, "__class__": "x", "file": "x", "__reduce__": ["os.system"], "args": 3}
     if draw.random() < 0.3:

@@ -26,6 +26,7 @@ from perdure import (
     state,
     workflow,
 )
+from perdure.codec.payload import Codec
 
 approved = Signal("approved", str)
 FAST = Retry(attempts=3, initial_s=0.001, jitter=False)
@@ -167,19 +168,19 @@ def expected(id: str) -> Any:
     }[id.partition("-")[0]]
 
 
-async def prepare(database: Path, sets: int) -> list[str]:
+async def prepare(database: Path, sets: int, codec: Codec | None = None) -> list[str]:
     """Write a database with `sets` executions of each kind; give their ids. Beside it lie the tokens, by id."""
     ids = [f"{found.name}-{number}" for number in range(sets) for found in WORKFLOWS]
     by_name = {found.name: found for found in WORKFLOWS}
-    async with Engine(database, WORKFLOWS, grace_s=0.0, synchronous="normal") as engine:
+    async with Engine(database, WORKFLOWS, codec=codec, grace_s=0.0, synchronous="normal") as engine:
         for id in ids:
             extra = [str(token_file(database, id))] if id.startswith("outsider") else []
             await engine.start(by_name[id.partition("-")[0]], id, *extra, id=id)
         await quiet(engine)
         for id in ids:
-            if id.startswith("plain") and id.endswith("1"):
+            if id.startswith("plain"):
                 await engine.execution(id).pause("for a while")
-    async with Client(database, synchronous="normal") as client:
+    async with Client(database, codec=codec, synchronous="normal") as client:
         for id in ids:
             if id.startswith("receiver"):
                 await client.execution(id).signal(approved, "yes")

@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from power_disk import Disk, Image, Loss, Truncate, Write
@@ -37,13 +37,16 @@ class Figures:
     claims: int = 0
     resumed: int = 0
 
+    def __add__(self, other: Figures) -> Figures:
+        return Figures(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
     def __str__(self) -> str:
         phases = ", ".join(f"{name} {count}" for name, count in sorted(self.cuts.items()))
         nested = sum(count for depth, count in self.depths.items() if depth)
         return (
-            f"{sum(self.cuts.values())} power cuts ({phases}; {nested} of them after an earlier one), "
-            f"{self.commits} commits and {self.claims} acknowledgements in the records, "
-            f"{self.resumed} files worked on to the end"
+            f"{sum(self.cuts.values()):,} power cuts ({phases}; {nested:,} of them after an earlier one), "
+            f"{self.commits:,} commits and {self.claims:,} acknowledgements in the records, "
+            f"{self.resumed:,} files worked on to the end"
         )
 
 

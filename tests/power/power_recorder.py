@@ -39,18 +39,18 @@ Step = Change | Mark | Phase
 
 
 class Recorder(apsw.VFS):
-    """See the module. `steps` is the record. `ignores` says of a file's name whether its syncs are lies, `fails` of
-    each sync of a commit whether it reports an error."""
+    """See the module. `steps` is the record. `fails` says of each sync of a commit whether it reports an error."""
+
+    lies: Callable[[str], bool] = staticmethod(lambda name: False)
+    """Says whether a file's syncs are none, though they report that all is well; "" is the folder."""
 
     def __init__(
         self,
         folder: Path,
         *,
-        ignores: Callable[[str], bool] = lambda name: False,
         fails: Callable[[], bool] = lambda: False,
     ) -> None:
         self.folder = folder
-        self.ignores = ignores
         self.fails = fails
         self.steps: list[Step] = []
         present = sorted(folder.iterdir()) if folder.exists() else []
@@ -94,7 +94,7 @@ class Recorder(apsw.VFS):
         name = Path(filename).name
         self.known.pop(name, None)
         self.steps.append(Delete(name))
-        if syncdir:
+        if syncdir and not self.lies(""):
             self.steps.append(SyncFolder())
 
 
@@ -126,7 +126,7 @@ class RecordedFile(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:
         recorder = self.recorder
-        if recorder.ignores(self.name):
+        if recorder.lies(self.name):
             return
         # Those of checkpoints do not fail here: SQLite ignores it after a commit, and apsw would raise it nevertheless.
         commits, self.written = self.written and self.is_log, False
@@ -135,6 +135,6 @@ class RecordedFile(apsw.VFSFile):
             recorder.steps.append(Sync(self.number, failed=True))
             raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
         recorder.steps.append(Sync(self.number))
-        if self.syncs_folder:
+        if self.syncs_folder and not recorder.lies(""):
             recorder.steps.append(SyncFolder())
             self.syncs_folder = False

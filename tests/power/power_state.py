@@ -29,8 +29,9 @@ class Happened(NamedTuple):
 
 
 def open_and_check(path: Path) -> SqliteStore:
-    """Open a database as perdure does, and check all of it. Raises `AssertionError` when it is not sound."""
+    """Open a database as one that writes does, and check all of it. Raises `AssertionError` when it is not sound."""
     store = SqliteStore(path)
+    assert store.writer  # opened when it is first asked for
     wrong = [finding for finding in store.check(quick=False) if not finding[1]]
     if wrong:
         store.close()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from perdure.replication.credentials import CredentialsMissing
-from perdure.replication.target import InvalidTarget, Target
+from perdure.replication.target import InvalidTarget, ObstoreMissing, Target
 
 
 @pytest.mark.parametrize(
@@ -158,3 +159,16 @@ def test_what_litestream_is_told() -> None:
     # A role of the machine signs requests to AWS only.
     assert target.credentials() == {"AWS_EC2_METADATA_DISABLED": "true"}
     assert Target.parse("s3://shop/a").credentials() == {}
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore.store", None)  # as if it were not installed
+    with pytest.raises(ObstoreMissing) as caught:
+        Target.parse("s3://shop/a").store()
+    assert "pip install" in caught.value.hint
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidTarget, match="cannot be used"):
+        Target.parse(f"file://{tmp_path}/file/shop").store()

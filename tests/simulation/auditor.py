@@ -152,13 +152,15 @@ class Auditor:
         row = change.after or change.before
         assert row is not None
         shadow = self.shadows[row[1]]
+        if change.before is not None:
+            before = self.shadows[change.before[1]]
+            del before.parked[row[0]]
         if change.after is not None:
             shadow.parked[row[0]] = row
+        if change.before is None:
             key = (shadow.id, row[2], row[6] if row[2] == "signal" else None)
             self.requests[key] = self.requests.get(key, 0) + 1
             self.timeline.note(process, "inbox", f"{shadow} {row[2]} {row[3] or ''} {row[6] or ''}")
-        else:
-            del shadow.parked[row[0]]
         return shadow.num
 
     def _meta(self, process: Process, change: Change) -> None:
@@ -203,17 +205,14 @@ class Auditor:
 
     def attempt_starts(self, process: Process, call: str, number: int, returned: tuple[int, int] | None) -> None:
         """Check an attempt that begins: its schedule is in the file, and unless the process was replaced, it is due."""
-        id, run, seq = call.rsplit(":", 2)
-        shadow = self.newest.get(id)
-        while shadow is not None and shadow.number != int(run):
-            shadow = next((s for s in self.shadows.values() if s.id == id and s.number == int(run)), None)
-        event = shadow.events[int(seq) - 1] if shadow is not None and len(shadow.events) >= int(seq) else None
+        shadow, seq = self._of_call(call)
+        event = shadow.events[seq - 1] if shadow is not None and len(shadow.events) >= seq else None
         scheduled = event is not None and event.kind is Kind.ACTIVITY_SCHEDULED
         self.demand(scheduled, f"attempt {number} of {call} starts, and its schedule is not in the file", 3)
         assert shadow is not None
         if process is not self.leader:
             return
-        answers = [event for event in effective(shadow.events) if event.ref == int(seq)]
+        answers = [event for event in effective(shadow.events) if event.ref == seq]
         ended = next((event for event in answers if event.kind in _ENDED), None)
         self.demand(ended is None, f"attempt {number} of {call} starts, and it has ended: {ended}", 3)
         self.demand(shadow.closing is None, f"attempt {number} of {call} starts, and its execution has ended", 3)
@@ -221,6 +220,20 @@ class Auditor:
         self.demand(number == failed + 1, f"attempt {number} of {call} starts after {failed} that failed", 3)
         lost = returned is not None and returned == (number - 1, self.epoch)
         self.demand(not lost, f"attempt {number} of {call} starts, and the one before had returned", 7)
+
+    def _of_call(self, call: str) -> tuple[Shadow | None, int]:
+        """Find the run and the schedule that an idempotency key names."""
+        id, run, seq = call.rsplit(":", 2)
+        shadow = self.newest.get(id)
+        while shadow is not None and shadow.number != int(run):
+            shadow = shadow.before
+        return shadow, int(seq)
+
+    def stopped(self, call: str) -> int:
+        """Give how many attempts of a call were stopped by an engine that closed in order."""
+        shadow, seq = self._of_call(call)
+        notes = [event for event in shadow.events if event.ref == seq] if shadow is not None else []
+        return sum('"reason":"stopped"' in (n.data or "") for n in notes if n.kind is Kind.ATTEMPT_FAILED)
 
     def reopened(self, id: str) -> int:
         """Give how often an execution was reopened."""
@@ -240,7 +253,8 @@ class Auditor:
         self.demand(here, f"a caller was told that {id} was sent {value}", 2)
 
     def told_request(self, id: str, what: str, kind: Kind) -> None:
-        done = (id, what, None) in self.requests or any(event.kind is kind for event in self._events(id))
+        ended = self.newest[id].closing is not None  # before it came to that
+        done = ended or (id, what, None) in self.requests or any(event.kind is kind for event in self._events(id))
         self.demand(done, f"a caller was told that {id} takes {what}", 2)
 
     def told_stale(self, sealed: str) -> None:

@@ -28,6 +28,7 @@ class Ledger:
         self.started: dict[tuple[str, int, int], Process] = {}
         """Attempts that ran: idempotency key, how often the execution was reopened before, number."""
         self.once: set[tuple[str, int]] = set()
+        """Calls of activities that are to run at most once; how often they were begun anew, which is allowed."""
         self.returned: dict[str, tuple[int, int]] = {}
         """The newest attempt of a call that returned while somebody waited for it: its number, and the epoch."""
 
@@ -50,10 +51,11 @@ class Ledger:
         check = self.auditor
         again = check.reopened(attempt.execution_id)  # by a person: then the count starts anew
         check.demand((call, again, number) not in self.started, f"attempt {number} of {call} runs twice", 3)
-        check.demand(not once or (call, again) not in self.once, f"{call} is to run at most once, and ran again", 3)
         self.started[call, again, number] = process
         if once:
-            self.once.add((call, again))
+            anew = again + check.stopped(call)  # an engine that closed in order may have had to stop it
+            check.demand((call, anew) not in self.once, f"{call} is to run at most once, and ran again", 3)
+            self.once.add((call, anew))
         check.attempt_starts(process, call, number, self.returned.get(call))
 
     def wait(self, seconds: float) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from simulation.process_loop import ProcessLoop
-from simulation.scheduler import Scheduler, Strand
+from simulation.scheduler import Killed, Scheduler, Strand
 
 if TYPE_CHECKING:
     from simulation.stations import Station
@@ -33,10 +34,11 @@ class LoopStrand(Strand):
 
     def _run(self) -> None:
         process, hub = self.process, self.process.scheduler.hub
-        while process.alive:
-            process.loop.run_one()
-            if process.alive:
-                hub.switch()
+        with contextlib.suppress(Killed):
+            while process.alive:
+                process.loop.run_one()
+                if process.alive:
+                    hub.switch()
 
 
 class Process:
@@ -111,9 +113,8 @@ class Process:
         self.scheduler.processes.remove(self)
         for resource in self.resources:
             resource.taken_back()
-        for strand in self.strands:
-            if strand.until is not None:
-                self.scheduler.throw(strand)
+        for strand in list(self.strands):
+            self.scheduler.throw(strand)
         if self.station is not None:
             self.station.forget()
         self.loop.bury()

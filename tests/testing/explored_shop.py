@@ -90,6 +90,18 @@ async def monitor() -> None:
         await asyncio.sleep(3600)
 
 
+began: list[str] = []
+
+
+@workflow
+async def counted(order: str) -> str:
+    """Leaves a trace outside the log each time that its code begins."""
+    began.append(order)
+    await ship(order)
+    await asyncio.sleep(60)
+    return await ship(order)
+
+
 # --- with a bug -----------------------------------------------------------------------------------------------------
 
 

@@ -506,7 +506,7 @@ async def test_what_is_read_of_an_execution_is_of_one_moment(database, monkeypat
         (recorded,) = recordings.read(Selection())
     assert recorded.row.status is Status.PENDING
     assert len(recorded.events) == 1
-    assert len((await history(database, "o"))) > 1
+    assert len(await history(database, "o")) > 1
 
 
 async def history(database: Path, id: str) -> list[object]:

@@ -87,6 +87,52 @@ def test_a_workflow_that_need_not_end_is_judged_when_the_time_is_over():
     assert report.schedules["cancel"] > 3
 
 
+# --- each mishap happens ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seed", "seen"),
+    [
+        ("crash-before@2", "+0.001s ---- crash\n+0.001s #3 attempt_failed charge (#2) attempt 1: interrupted"),
+        ("crash-after@2", '+0.001s #4 activity_scheduled ship {"item":"1"}\n+0.001s ---- crash'),
+        ("cancel@1", '#2 activity_scheduled charge {"order":"1"}\n+0s #3 cancel_requested'),
+        ("cancel-in:charge#1", '+0.001s #3 cancel_requested "explore"\n+0.001s #4 activity_cancelled charge (#2)'),
+        ("fail:charge#1", "#3 attempt_failed charge (#2) attempt 1: SimulatedFailure"),
+        ("fail-after:charge#1*2", "#4 attempt_failed charge (#2) attempt 2: SimulatedFailure"),
+        ("timeout:charge#1", "+1m #3 attempt_failed charge (#2) attempt 1: ActivityTimeout"),
+        ("timeout-after:charge#1", "+1m #3 attempt_failed charge (#2) attempt 1: ActivityTimeout"),
+        ("twice:charge#1", "charge('1') by explored, attempt 1, key explored:1:2\ncharge('1') by explored, attempt 1"),
+        ("delay:charge#1", "+30.001s #3 activity_completed charge (#2)"),
+        ("delay:ship#1", "+1h0.002s #5 activity_completed ship (#4)"),
+        ("crash-before@2 fail:charge#1*all", "activity_failed charge (#2) SimulatedFailure"),
+    ],
+)
+def test_a_mishap_is_seen_in_the_timeline(seed, seen):
+    report = found(shop.hasty, "1", setup=at_a_bank(), seed=seed, check=lambda outcome: not outcome.schedule.mishaps)
+    assert " ".join(seen.split()) in " ".join(str(report).split())
+
+
+def test_under_evict_the_code_begins_anew_whenever_it_has_waited():
+    begins = {}
+
+    def check(outcome):
+        begins[str(outcome.schedule)] = len(shop.began)
+        shop.began.clear()
+
+    shop.began.clear()
+    explore(shop.counted, "1", setup=at_a_bank(), check=check, seed="evict", hash_seeds=())
+    assert begins[""] == 2  # once, and once to replay what was recorded
+    assert begins["evict"] > 2
+
+
+def test_what_the_engine_says_of_mishaps_is_kept_quiet_except_for_one_schedule(caplog):
+    options = {"setup": at_a_bank(), "hash_seeds": (), "raises": False}
+    explore(shop.reading, "1", **options)
+    assert caplog.records == []
+    explore(shop.reading, "1", seed="", **options)
+    assert "execution explored is blocked" in caplog.text
+
+
 # --- planted bugs ---------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +217,16 @@ def test_a_failure_that_takes_two_mishaps_is_found_and_not_cut_down_further():
     assert first.what in (What.CANCEL, What.FAIL)
     assert str(second) == "fail:refund#1"
     assert report.shrinking_runs > 0
+
+
+def test_undo_steps_are_disturbed_as_soon_as_a_mishap_has_led_to_them():
+    tried: list[str] = []
+    explore(
+        shop.fragile, "1", setup=at_a_bank(), check=lambda outcome: tried.append(str(outcome.schedule)),
+        kinds=["cancel", "fail"], schedules=12, hash_seeds=(),
+    )  # fmt: skip
+    built = [text.split() for text in tried if " " in text][:3]
+    assert [words[1:] for words in built] == [["fail:refund#1*all"]] * 3, built
 
 
 def test_without_a_predicate_a_crash_must_not_show_in_the_result():

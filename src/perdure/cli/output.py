@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
-    ord("\t"): "\\t",
-    ord("\n"): "\\n",
-    ord("\r"): "\\r",
-}
-_JSON_ESCAPES = dict.fromkeys(range(32), " ") | {code: f"\\u{code:04x}" for code in range(127, 160)}
+_TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""What has a terminal write from right to left: it can make one id look like another."""
+_ESCAPES = (
+    {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+    | {ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"}
+    | {code: f"\\u{code:04x}" for code in _TURNS}
+)
+_JSON_ESCAPES = dict.fromkeys(range(32), " ") | {code: f"\\u{code:04x}" for code in (*range(127, 160), *_TURNS)}
 """In JSON the former stand between values only, the latter in texts only."""
 _KEEP_LINES = {code: text for code, text in _ESCAPES.items() if code not in (ord("\n"), ord("\t"))}
 

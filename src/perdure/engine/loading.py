@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 import msgspec
 
@@ -105,7 +106,8 @@ def _whole(history: list[Event]) -> list[Event]:
     if not history or history[0].seq != 1 or history[-1].seq != len(history):
         raise DecodeError("its history has gaps", hint=hint)
     events = effective(history)
-    if all(event.kind is not Kind.STARTED for event in events[:2]):
+    first = islice((event for event in events if event.kind is not Kind.REOPENED), 2)  # a retry may go back so far
+    if all(event.kind is not Kind.STARTED for event in first):
         raise DecodeError("its history does not say how it began", hint=hint)
     return events
 

@@ -142,7 +142,8 @@ class Requests:
             seq = last + 1
         live.last_at = max(live.last_at, runner.now)
         event = Event(seq, Kind.TERMINATED, live.last_at, None, None, reason or "null")
-        runner.work.batch.events.append((row, event))
+        if seq < 2**63:  # what somebody else wrote may have left no number
+            runner.work.batch.events.append((row, event))
         runner.work.touched[live] = None
         runner.commands.cancel_children(live, f"its parent {row.id} was terminated")
         for attempt in list(live.attempts.values()):

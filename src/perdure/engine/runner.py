@@ -373,10 +373,16 @@ class Runner:
                 assert_never(item)
 
     def _deliver(self, item: Deliver) -> None:
+        queued = item.inbox in self.arrivals.queued
         live = self.memory.live(item.row)
+        if queued and item.inbox not in self.arrivals.queued:
+            return  # it was delivered just now, with what else waited for an execution that goes on again
         if live is None and item.kind in (Kind.SIGNAL_RECEIVED, Kind.CANCEL_REQUESTED):
             live = self.memory.continuation(item.row)
-            if live is not None:  # from now on it belongs to the new run
+            if live is not None and live.held and item.inbox is not None:  # it keeps its place in the inbox
+                self.work.batch.inbox_moved.append((item.inbox, live.row))
+                item = replace(item, row=live.row)
+            elif live is not None:  # from now on it belongs to the new run
                 self._taken(item)
                 item = replace(item, row=live.row, inbox=None)
         if live is None:

@@ -24,7 +24,7 @@ class Batch:
     transaction."""
 
     __slots__ = (
-        "events", "executions", "heartbeats", "heartbeats_done", "inbox_done", "parked", "state", "statuses",
+        "events", "executions", "heartbeats", "heartbeats_done", "inbox_done", "inbox_moved", "parked", "state", "statuses",
         "timers", "timers_done",
     )  # fmt: skip
 
@@ -42,6 +42,8 @@ class Batch:
         """Readable state by key; None removes it."""
         self.parked: list[Parked] = []
         self.inbox_done: list[int] = []
+        self.inbox_moved: list[tuple[int, ExecutionRow]] = []
+        """Entries that are for another execution now; they keep their place."""
         self.heartbeats: dict[tuple[int, int], tuple[int, int, str | None]] = {}
         """(execution, seq) to (attempt, at, details)."""
         self.heartbeats_done: list[tuple[int, int]] = []
@@ -56,6 +58,7 @@ class Batch:
             or self.state
             or self.parked
             or self.inbox_done
+            or self.inbox_moved
             or self.heartbeats
             or self.heartbeats_done
         )

@@ -5,6 +5,7 @@ See `docs/guides/testing.md`.
 
 from __future__ import annotations
 
+from perdure.testing.audit import Violation, audit
 from perdure.testing.calls import ActivityCall, Fault
 from perdure.testing.environment import Environment
 from perdure.testing.explore_report import ExplorationFailed, ExploreReport
@@ -25,6 +26,8 @@ __all__ = [
     "ReplayReport",
     "SimulationError",
     "Stuck",
+    "Violation",
+    "audit",
     "check_replay",
     "explore",
     "save_histories",

@@ -15,6 +15,7 @@ import contextlib
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -32,6 +33,8 @@ from perdure.testing.shrinking import shrink
 from perdure.testing.subject import MAX_COMMITS, Ran, Subject
 from perdure.workflow import Workflow
 
+OPENINGS = 3
+"""So many schedules that lead to the same new call are built on."""
 KEPT = 300
 """Runs whose histories are kept to be replayed under other hash seeds."""
 
@@ -102,10 +105,10 @@ class Exploration:
         """Runs by what was recorded, the smallest schedule for each."""
 
     def one(self, schedule: Schedule) -> None:
-        """Run the undisturbed schedule, to compare with, and this one."""
+        """Run the undisturbed schedule, to compare with, and exactly this one."""
         if schedule.mishaps and not self._undisturbed():
             return
-        self._run(schedule)
+        self._run(schedule, cut=False)
 
     def all(self, plans: Plans, singles: int, several: int) -> None:
         if not self._undisturbed():
@@ -113,6 +116,7 @@ class Exploration:
         undisturbed = next(iter(self.kept.values())).shape
         known = Shape(undisturbed.commits, dict(undisturbed.calls))
         opened: list[Schedule] = []
+        openings: Counter[tuple[str, int]] = Counter()
         every = plans.singles(undisturbed)
         if len(every) > singles:
             self.report.skipped.append(f"{len(every) - singles:,} of {len(every):,} single mishaps, by `singles`")
@@ -120,7 +124,10 @@ class Exploration:
             ran = self._run(schedule)
             if ran.problem is not None:
                 return
-            opened += plans.beyond(schedule, ran.shape, known)
+            new = ran.shape.calls.keys() - undisturbed.calls.keys()
+            if any(openings[place] < OPENINGS for place in new):
+                openings.update(new)
+                opened += plans.beyond(schedule, ran.shape, undisturbed)
             known.add(ran.shape)
         for schedule in _several(plans, opened, known, several):
             ran = self._run(schedule)
@@ -140,14 +147,14 @@ class Exploration:
             )
         return True
 
-    def _run(self, schedule: Schedule) -> Ran:
-        """Run a schedule; if it fails, cut it down and report it."""
+    def _run(self, schedule: Schedule, cut: bool = True) -> Ran:
+        """Run a schedule; if it fails, cut it down, unless told not to, and report it."""
         ran = self.subject.run(schedule)
         self.report.schedules[schedule.kind] += 1
         if ran.problem is not None:
             before = self.subject.runs
             self.report.first = ran
-            self.report.failure = shrink(ran, self.subject.run) if schedule.mishaps else ran
+            self.report.failure = shrink(ran, self.subject.run) if schedule.mishaps and cut else ran
             self.report.shrinking_runs = self.subject.runs - before
         else:
             self._keep(ran)

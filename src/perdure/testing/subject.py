@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ TRANSPARENT = frozenset({What.CRASH_BEFORE, What.CRASH_AFTER, What.EVICT, What.T
 """Mishaps that nothing should be seen of in a result."""
 MAX_BYTES = 1 << 30
 MEMORY = "/dev/shm"
+ROOM_BYTES = 64 * 1024 * 1024
 MAX_COMMITS = 5_000
 
 
@@ -181,8 +183,9 @@ def _empty_database() -> bytes:
 
 
 def _quick_folder() -> str | None:
-    """Give a folder that is in memory, if there is one: thousands of files come and go."""
-    return MEMORY if os.path.isdir(MEMORY) and os.access(MEMORY, os.W_OK) else None
+    """Give a folder that is in memory, if there is one with room: thousands of files come and go."""
+    usable = os.path.isdir(MEMORY) and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM_BYTES
+    return MEMORY if usable else None
 
 
 def _read(path: Path) -> list[Recorded]:

@@ -105,7 +105,7 @@ def translate(path: Path, error: apsw.Error) -> StoreError:
             hint = f"restore a backup, or try `sqlite3 {path.name} .recover`"
             return StoreError(f"{path} is damaged: {error}", hint=hint)
         case apsw.IOError():
-            code = apsw.mapping_extended_result_codes.get(error.extendedresult, "SQLITE_IOERR")
+            code = apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", 0), "SQLITE_IOERR")
             hint = "see what the system's log says of its disk; perdure goes on by itself when the disk does"
             return StoreError(f"{path}: its disk reported an error ({code})", hint=hint)
         case _:

@@ -69,9 +69,13 @@ class Contents:
         self.reader = self._recordings.reader
 
     def __enter__(self) -> Self:
-        with translated(self.path):
-            self.reader.connection.execute("BEGIN")
-            self.reader.meta("database_id")  # the moment is that of the first read
+        try:
+            with translated(self.path):
+                self.reader.connection.execute("BEGIN")
+                self.reader.meta("database_id")  # the moment is that of the first read
+        except BaseException:
+            self._recordings.close()
+            raise
         return self
 
     def __exit__(

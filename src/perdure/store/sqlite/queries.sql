@@ -63,6 +63,9 @@ DELETE FROM perdure_state WHERE execution = ? AND key = ?;
 -- name: put_inbox_many
 INSERT INTO perdure_inbox (execution, what, kind, ref, name, data, at) VALUES (?, ?, ?, ?, ?, ?, ?);
 
+-- name: move_inbox_many
+UPDATE perdure_inbox SET execution = ? WHERE n = ?;
+
 -- name: remove_inbox_many
 DELETE FROM perdure_inbox WHERE n = ?;
 

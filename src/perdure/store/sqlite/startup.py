@@ -22,14 +22,19 @@ LOW_SPACE_BYTES = 64 * 1024 * 1024
 LAST_NUMBER = 2**63 - 2**40
 
 
+def use_log(connection: apsw.Connection) -> None:
+    """Put the file into WAL mode: another tool may have changed that, or a power cut while the file was made. Without
+    it a commit at `full` is not sure to survive a power cut."""
+    if connection.pragma("journal_mode") != "wal":
+        connection.pragma("journal_mode", "wal")
+
+
 def examine(connection: apsw.Connection, path: Path) -> None:
-    """Set what must be set, remove what dead processes left, warn of a nearly full disk.
+    """Remove what dead processes left, warn of a nearly full disk.
 
     Raises `StoreError` when the file is damaged: running on would make it worse.
     """
     with translated(path):
-        if connection.pragma("journal_mode") != "wal":  # another tool changed it
-            connection.pragma("journal_mode", "wal")
         if os.path.getsize(path) <= CHECK_UP_TO_BYTES:
             lines = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
             if lines != ["ok"]:

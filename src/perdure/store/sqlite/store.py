@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 
@@ -74,11 +74,16 @@ class SqliteStore:
 
     @cached_property
     def writer(self) -> Writer:
-        connection = self._connect()
-        if self.checkpoints == "alone":
-            connection.set_wal_hook(self._log_grew)
-        writer = Writer(connection, self.path, self.payloads, self.now)
-        self._check_codec(writer)
+        writer = Writer(self._connect(), self.path, self.payloads, self.now)
+        try:
+            with translated(self.path):
+                startup.use_log(writer.connection)
+                if self.checkpoints == "alone":
+                    writer.connection.set_wal_hook(self._log_grew)
+            self._check_codec(writer)
+        except BaseException:
+            writer.connection.close()
+            raise
         return writer
 
     def _log_grew(self, connection: apsw.Connection, database: str, pages: int) -> int:
@@ -90,7 +95,6 @@ class SqliteStore:
         """Keep plain text out of a file whose payloads are encoded: once it was written with a codec, it needs one."""
         encoded = self.reader.meta("encoded") is not None
         if encoded and self.payloads.codec is None:
-            writer.connection.close()
             raise StoreError(
                 f"the payloads of {self.path} are encoded (encrypted) and no codec was given",
                 hint="pass the codec that they were written with, such as AesGcmCodec.from_environment()",
@@ -107,16 +111,22 @@ class SqliteStore:
         return Retention(self.reader, self.writer)
 
     def close(self) -> None:
-        read_only = "reader" in self.__dict__ and "writer" not in self.__dict__
+        tidy = self._tidier() if "reader" in self.__dict__ and "writer" not in self.__dict__ else None
         for name in ("reader", "writer"):  # the last one to close tidies up, and only a writer can
             part = self.__dict__.pop(name, None)
             if part is not None:
                 part.connection.close()
+        if tidy is not None:
+            tidy.close()
         self.__dict__.pop("listing", None)
         self.__dict__.pop("retention", None)
-        if read_only and self.path.exists():  # or all that is new would stay in `-wal`, when nobody has the file open
-            with suppress(StoreError):
-                self._connect().close()
+
+    def _tidier(self) -> apsw.Connection | None:
+        """Give a connection that can tidy up; without one all that is new would stay in `-wal`."""
+        try:
+            return self._connect() if self.path.exists() else None
+        except StoreError:
+            return None
 
     # --- the runner's -----------------------------------------------------------------------------------------------
 

@@ -146,6 +146,8 @@ class Writer:
             self._put_state(batch)
         if batch.parked:
             self._put_inbox(batch.parked)
+        if batch.inbox_moved:
+            self._many("move_inbox_many", ((row.num, n) for n, row in batch.inbox_moved))
         if batch.inbox_done:
             self._many("remove_inbox_many", ((n,) for n in batch.inbox_done))
         if batch.heartbeats:

@@ -1,4 +1,4 @@
-"""The whole check of a database. See `docs/guides/testing.md` for what it finds."""
+"""The whole check of a database."""
 
 from __future__ import annotations
 
@@ -40,13 +40,11 @@ def audit(database: str | Path, *, codec: Codec | None = None) -> list[Violation
 
 def check_contents(contents: Contents, see: Callable[[Entry], None] = lambda entry: None) -> Iterator[Violation]:
     """Give what is wrong, one after the other. `see` is shown every run that can be read."""
-    damaged = False
-    for line in contents.damage():
-        damaged = True
-        yield Violation("damage", "", 0, line)
-    if damaged:
-        return
     try:
+        damage = contents.damage()
+        yield from (Violation("damage", "", 0, line) for line in damage)
+        if damage:
+            return
         yield from _whole(contents)
         for entry in contents.entries():
             if isinstance(entry, Unreadable):

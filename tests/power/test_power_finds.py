@@ -1,0 +1,89 @@
+"""The power cuts find what they are there to find: each of these is a bug that loses something, put in by hand."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from power_campaign import FULL, NORMAL, Campaign
+from power_recorder import Recorder
+
+from perdure.store.sqlite import SqliteStore, store
+
+CUTS = 120
+TRIES = 12
+
+
+def assert_found(words: str, seed: str, kept, setting=FULL) -> None:
+    """Run campaigns until one says what it should; the same bug shows in several ways."""
+    said = []
+    for number in range(TRIES):
+        try:
+            Campaign(f"{seed} {number}", setting, kept).run(CUTS)
+        except AssertionError as error:
+            said.append(str(error))
+            if re.search(words, said[-1]):
+                return
+    raise AssertionError(f"{words} was not found, but {said}")
+
+
+@pytest.mark.parametrize("level", ["normal", "off"])
+def test_commits_that_are_not_synced(level, seed, tmp_path, monkeypatch):
+    ours = store.open_connection
+    monkeypatch.setattr(store, "open_connection", lambda path, synchronous="full", **rest: ours(path, level, **rest))
+    assert_found("lost is", seed, tmp_path)
+
+
+def test_a_disk_that_does_not_write_the_log_when_it_says_so(seed, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recorder, "lies", staticmethod(lambda name: name.endswith("-wal")))
+    assert_found("lost is", seed, tmp_path)
+
+
+@pytest.mark.parametrize("setting", [FULL, NORMAL], ids=["full", "normal"])
+def test_a_disk_that_does_not_write_the_database_when_it_says_so(setting, seed, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recorder, "lies", staticmethod(lambda name: name.endswith(".db")))
+    assert_found("not sound|never in the file|damaged", seed, tmp_path, setting)
+
+
+def test_a_folder_that_is_not_synced(seed, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recorder, "lies", staticmethod(lambda name: not name))
+    assert_found("lost is", seed, tmp_path)
+
+
+def test_effects_and_answers_that_come_before_their_commit(seed, tmp_path, monkeypatch):
+    commit = SqliteStore.commit
+    runners = []
+    monkeypatch.setattr("perdure.engine.runner.Runner.recover", _remember(runners))
+
+    def late(self, batch):
+        runners[-1]._effects(runners[-1].work)
+        commit(self, batch)
+
+    monkeypatch.setattr(SqliteStore, "commit", late)
+    assert_found("was said, and was not in the file", seed, tmp_path)
+
+
+def _remember(runners):
+    from perdure.engine.runner import Runner
+
+    recover = Runner.recover
+
+    def remembering(self):
+        runners.append(self)
+        recover(self)
+
+    return remembering
+
+
+def test_a_completed_activity_that_runs_again(seed, tmp_path, monkeypatch):
+    """As it would if a new runner did not look at how the activities of an execution have ended."""
+    from perdure.engine.loading import load
+
+    def forgetful(store, row, workflow, max_bytes):
+        live, first = load(store, row, workflow, max_bytes)
+        for attempt in live.attempts.values():
+            attempt.number = 1
+        return live, first
+
+    monkeypatch.setattr("perdure.engine.loading.load", forgetful)
+    assert_found("ran twice", seed, tmp_path)
