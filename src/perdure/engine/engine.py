@@ -104,6 +104,8 @@ class Engine(Client):
         self.registry = Registry(workflows, strict)
         self.replicate = replicate
         self._stream: Stream | None = None
+        self.barred: BaseException | None = None
+        """Why this engine will not lead again: another machine has its database."""
         self.hot = hot
         self.grace_s = grace_s
         self.deployment = deployment or os.environ.get("PERDURE_DEPLOYMENT")
@@ -163,6 +165,8 @@ class Engine(Client):
     async def _do_chores(self) -> None:
         """Stand by for the lock; as the runner, look now and then for what a lost ring left in the file."""
         while True:
+            if self.barred is not None:
+                return
             if self._runner is None:  # one that is closed is still stepping down, and has its lock
                 await self._until_next_try()
                 try:
@@ -191,7 +195,7 @@ class Engine(Client):
         if self.replicate is not None:
             database_id = str(store.reader.meta("database_id"))
             loop_now = asyncio.get_running_loop()
-            site = Site(self.path, database_id, epoch, store, loop_now, self.now, self.deployment)
+            site = Site(self.path, database_id, epoch, store, loop_now, self.now, self.deployment, self._bar)
             self._stream = self.replicate.begin(site)
         runner = self._runner = Runner(
             store,
@@ -254,6 +258,11 @@ class Engine(Client):
             logger.error("%s: %s", self.path, error)
             self._runner.closed = True
             self._stepping_down = asyncio.get_running_loop().create_task(self._step_down())
+
+    def _bar(self, error: BaseException) -> None:
+        """Stop for good: the database is another machine's now, and the lock of this one says nothing about that."""
+        self.barred = error
+        self._on_fault(error)
 
     async def _step_down(self) -> None:
         await self._stop_leading(0.0)

@@ -30,6 +30,8 @@ class Site:
     loop: asyncio.AbstractEventLoop
     now: Callable[[], int]
     deployment: str | None
+    stop: Callable[[BaseException], None]
+    """Told when another machine has taken over: the engine stops, and does not try to lead again."""
 
 
 class Stream(Protocol):

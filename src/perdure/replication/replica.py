@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from perdure.engine.replicator import Site
+from perdure.replication.lease import Lease
 from perdure.replication.litestream import Settings
 from perdure.replication.progress import Lag
 from perdure.replication.stream import LitestreamStream
@@ -34,6 +35,8 @@ class Replica:
     on_lag: Callable[[Lag], None] | None = None
     log_limit_bytes: int = 64 * 1024 * 1024
     """How large the local log may get while Litestream is away."""
+    lease: Lease | None = None
+    """Held by whoever opened it, for as long as this engine runs."""
     settings: Settings = field(default_factory=Settings)
     target: Target = field(init=False)
 

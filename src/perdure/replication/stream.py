@@ -1,7 +1,9 @@
 """One database on its way into the bucket: Litestream, what it has done, and what is told of it.
 
-1. Nothing here delays or fails a commit. Trouble with Litestream or the bucket is seen in `lag()` and `problem`.
-2. Each runner streams to a path of its own, `<prefix>/<epoch>/`: one that was replaced and writes on spoils nothing.
+1. Nothing here delays or fails a commit. Trouble with Litestream or the bucket is seen in `lag()` and `problem`. Only a
+   lease that may be another's stops the engine.
+2. Each runner streams to a path of its own, `<prefix>/<epoch>/`: one that was replaced and writes on spoils nothing. The
+   path becomes the truth when all of the database is there.
 3. While Litestream is away we keep the log in bounds ourselves: it begins anew with a full snapshot anyway.
 """
 
@@ -10,11 +12,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import os
+import platform
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from perdure.engine.replicator import Arrived, Site
-from perdure.errors import NotReplicated, PerdureError
-from perdure.replication.control import Positions
+from perdure.errors import NotReplicated, PerdureError, StaleRunner
+from perdure.replication.beacon import Beacon, BeaconWriter
+from perdure.replication.bucket import Bucket
+from perdure.replication.control import ControlError, Positions
+from perdure.replication.epochs import Epochs
 from perdure.replication.litestream import Source
 from perdure.replication.progress import Lag, Progress
 from perdure.replication.supervisor import Supervisor
@@ -34,30 +42,33 @@ class LitestreamStream:
     def __init__(self, replica: Replica, site: Site) -> None:
         self.replica = replica
         self.site = site
-        self.target = replica.target.child(site.epoch)
-        name = site.path.name
-        self.supervisor = Supervisor(
-            [Source(site.path, site.path.with_name(f".{name}-litestream"), self.target.litestream())],
-            site.path.with_name(f"{name}-litestream-lock"),
-            site.store.checkpoint,
-            dataclasses.replace(replica.settings, interval_s=replica.interval_s),
-            replica.target.credentials(),
-        )
+        self.lease = replica.lease
+        self.bucket = Bucket.open(replica.target)
+        self.epochs = Epochs(self.bucket)
+        self.epoch = 0
+        """Where it streams to; 0 while that is not known."""
+        self.holder = self.lease.holder if self.lease is not None else f"{platform.node()}:{os.getpid()}"
+        self.supervisor: Supervisor | None = None
         self.progress = Progress(site.loop, self._sync, site.now, interval_s=max(replica.interval_s, 0.1))
         self.progress.on_reached = self._tell
-        self.supervisor.on_ready = self.progress.restarted
         self.watermark = Watermark(site.path)
+        self.watermark.remove()
+        self.beacon = BeaconWriter(self.bucket, self._beacon)
+        self._trouble: str | None = "it is just starting"
         self._held: dict[int, tuple[asyncio.TimerHandle, Arrived]] = {}
         self._keys = 0
         self._alarmed = False
+        self._announced = False
         self._task = site.loop.create_task(self._run(), name="perdure-replication")
 
     # --- what the engine asks ---------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Nobody else can be the runner: the lock of this machine says so."""
+        if self.lease is not None:
+            self.lease.check()
 
     def committed(self) -> int:
+        self.beacon.touch()
         return self.progress.commit()
 
     def look(self) -> None:
@@ -77,7 +88,6 @@ class LitestreamStream:
             if not done.done():
                 done.set_result(arrived)
 
-        self.progress.look()
         self.when_replicated(self.progress.committed, call)
         if not await done:
             raise NotReplicated(
@@ -92,8 +102,9 @@ class LitestreamStream:
         """Upload what is left, as long as that takes not too long."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        if not await self.supervisor.stop():
+        if self.supervisor is not None and not await self.supervisor.stop():
             logger.error("%s: the last commits did not get into the replica in time", self.site.path)
+        await self.beacon.close()
         self.progress.close()
         self.watermark.remove()
 
@@ -105,42 +116,72 @@ class LitestreamStream:
     @property
     def problem(self) -> str | None:
         """What keeps commits from getting there, in a line; None when nothing does."""
-        return self.supervisor.problem or self.progress.problem
+        return self._trouble or (self.supervisor and self.supervisor.problem) or self.progress.problem
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        """Start Litestream, then look now and then how it does."""
-        self.watermark.remove()
-        started = False
+        """Find the path, start Litestream, then look now and then how it does."""
         while True:
             try:
-                if not started:
-                    await self.supervisor.start()
-                    started = True
-                self._watch()
+                if self.supervisor is None:
+                    await self._begin()
+                await self._watch()
+                self._trouble = None
+            except StaleRunner as error:
+                self.site.stop(error)
+                return
             except PerdureError as error:
-                self.supervisor.problem = str(error)
-                logger.error("replication cannot start, local work goes on: %s", error)
+                if str(error) != self._trouble:
+                    logger.error("%s: replication has trouble, local work goes on: %s", self.site.path, error)
+                self._trouble = str(error)
             await asyncio.sleep(LOOK_EVERY_S)
 
-    def _watch(self) -> None:
-        lag = self.progress.lag()
-        late = lag.seconds > self.replica.lag_alarm_s
-        if late != self._alarmed:
-            self._alarmed = late
-            logger.log(
-                logging.ERROR if late else logging.WARNING,
-                "%s: the replica is %d commits and %.1f s behind%s",
-                self.site.path, lag.commits, lag.seconds, f": {self.problem}" if self.problem else "",
-            )  # fmt: skip
-            if self.replica.on_lag is not None:
-                self.replica.on_lag(lag)
-        away = self.supervisor.pid is None
+    async def _begin(self) -> None:
+        if not self.epoch:
+            self.epoch = self.lease.epoch if self.lease is not None else await self.epochs.highest() + 1
+        path, replica = self.site.path, self.replica
+        supervisor = Supervisor(
+            [Source(path, path.with_name(f".{path.name}-litestream"), replica.target.child(self.epoch).litestream())],
+            path.with_name(f"{path.name}-litestream-lock"),
+            self.site.store.checkpoint,
+            dataclasses.replace(replica.settings, interval_s=replica.interval_s),
+            replica.target.credentials(),
+        )
+        supervisor.on_ready = self.progress.restarted
+        await supervisor.start()
+        self.supervisor = supervisor
+        self.beacon.start()
+        logger.info("%s: streaming to %s", path, replica.target.child(self.epoch))
+
+    async def _watch(self) -> None:
+        if self.lease is not None and self.lease.lost.is_set():
+            self.lease.check()
+        if not self._announced and self.progress.covers:
+            await self.epochs.advance(self.epoch, database_id=self.site.database_id, holder=self.holder)
+            self._announced = True
+        self._raise_alarm()
+        away = self.supervisor is not None and self.supervisor.pid is None
         if away and self.site.store.log_bytes() > self.replica.log_limit_bytes:
             self.site.store.checkpoint()
 
+    def _raise_alarm(self) -> None:
+        lag = self.progress.lag()
+        late = lag.seconds > self.replica.lag_alarm_s
+        if late == self._alarmed:
+            return
+        self._alarmed = late
+        level = logging.ERROR if late else logging.WARNING
+        why = f": {self.problem}" if self.problem else ""
+        logger.log(
+            level, "%s: the replica is %d commits, %.1f s behind%s", self.site.path, lag.commits, lag.seconds, why
+        )
+        if self.replica.on_lag is not None:
+            self.replica.on_lag(lag)
+
     def _sync(self) -> Positions:
+        if self.supervisor is None:
+            raise ControlError("litestream is not running yet")
         return self.supervisor.control.sync(self.site.path)
 
     def _tell(self) -> None:
@@ -148,6 +189,21 @@ class LitestreamStream:
             self.watermark.write(self.site.epoch, self.progress.covers)
         except OSError as error:
             logger.warning("other processes cannot be told what is in the replica: %s", error)
+
+    def _beacon(self) -> Beacon:
+        lag, store, replicated_at = self.progress.lag(), self.site.store, self.progress.replicated_at
+        return Beacon(
+            database_id=self.site.database_id,
+            epoch=self.epoch,
+            holder=self.holder,
+            deployment=self.site.deployment,
+            counts={status.value: count for status, count in store.counts().items()},
+            last_error=self.problem,
+            lag_s=lag.seconds,
+            lag_commits=lag.commits,
+            size_bytes=self.site.path.stat().st_size,
+            replicated_at=None if replicated_at is None else datetime.fromtimestamp(replicated_at / 1e6, UTC),
+        )
 
     def _late(self, key: int) -> None:
         if self.replica.late == "go_on":
