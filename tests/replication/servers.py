@@ -1,7 +1,8 @@
 """S3 servers for tests, on loopback and ports chosen free.
 
-`moto` honours conditional writes; `rclone serve s3` keeps objects as files and checks signatures, and ignores them. Run as
-a script this file is the moto server: moto checks a condition and writes in two steps, so requests go one at a time.
+`moto` honours conditional writes; `rclone serve s3` keeps objects as files and checks signatures, and ignores them.
+Run as a script this file is the moto server: moto checks a condition and writes in two steps, so here requests go one
+at a time.
 """
 
 from __future__ import annotations

@@ -133,6 +133,22 @@ async def test_a_store_that_answers_conditions_with_an_error_has_none() -> None:
         assert not await Bucket.open(Target.parse(f"s3://shop/a?endpoint={endpoint}")).honours_conditions()
 
 
+@pytest.mark.parametrize("honoured", ["If-None-Match", "If-Match"])
+async def test_a_store_that_honours_one_kind_of_condition_is_not_enough(honoured: str) -> None:
+    there: set[str] = set()
+
+    def answer(method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
+        held = "If-None-Match" not in headers or path not in there
+        held = held and headers.get("If-Match", '"scripted"') == '"scripted"'
+        if method == "PUT" and honoured in headers and not held:
+            return 412, ""
+        there.add(path)
+        return 200, ""
+
+    with scripted_server(answer) as endpoint:
+        assert not await Bucket.open(Target.parse(f"s3://shop/a?endpoint={endpoint}")).honours_conditions()
+
+
 async def test_a_store_that_is_away_is_not_taken_for_one_without_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAUSE_S", 0.0)
     with scripted_server(lambda *request: (503, "")) as endpoint:

@@ -60,7 +60,7 @@ def profiles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     config.write_text(
         "[default]\nregion = eu-west-1\n[profile p]\nregion = eu-west-2\n"
         "[profile sso]\nsso_session = corp\n[profile empty]\nregion = eu-west-3\n"
-        "[profile nested]\naws_access_key_id = key-n\naws_secret_access_key = secret-n\ns3 =\n    max_queue_size = 100\n"
+        "[profile nested]\naws_access_key_id = key-n\naws_secret_access_key = secret-n\ns3 =\n    max_queue_size = 9\n"
     )
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))

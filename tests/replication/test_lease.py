@@ -217,6 +217,20 @@ async def test_releasing_ends_a_lease_of_which_nobody_knew() -> None:
 
 
 @virtually
+async def test_who_releases_too_late_takes_nothing_from_the_next_one() -> None:
+    shop = Shop()
+    first, second = shop.lease("a"), shop.lease("b")
+    await first.acquire()
+    first.bucket.fail = AWAY
+    await second.acquire()
+    first.bucket.fail = None
+    assert first.state is LeaseState.DOUBTFUL
+    await first.release()
+    assert (shop.record.holder, shop.record.released) == ("b", False)
+    await second.release()
+
+
+@virtually
 async def test_a_block_releases_also_when_it_could_not_be_entered() -> None:
     shop = Shop()
     async with shop.lease("a") as lease:

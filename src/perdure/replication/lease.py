@@ -232,6 +232,8 @@ class Lease:
         else:
             other, etag, last_epoch = found.record, found.etag, found.record.epoch
             if self._seen is None or self._seen[0].nonce != other.nonce:
+                if self._seen is None or self._seen[0].epoch != other.epoch:
+                    logger.info("%s is run by %s (epoch %d)", self.bucket.name, other.holder, other.epoch)
                 self._seen = (other, seen_at)
             silent = seen_at - self._seen[1] >= other.ttl_s
             if not (other.released or silent or other.holder in self.known_dead):

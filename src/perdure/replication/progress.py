@@ -67,6 +67,8 @@ class Progress:
         self.replicated_at: int | None = None
         self.covers = 0.0
         """Whatever was committed before this instant of the monotonic clock, by any process, is in the bucket."""
+        self.arrived = asyncio.Event()
+        """Set when all of the database is at its path for the first time."""
         self.on_reached: Callable[[], None] | None = None
         self.problem: str | None = None
         self._newest_at = 0
@@ -79,6 +81,7 @@ class Progress:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="perdure-replication")
         self._trip_s = 0.05
         """How long it takes of late from a question until what it covers is in the bucket."""
+        self._trusted = False
         self._life = 0
         """Which Litestream is asked: an answer of the one before says nothing."""
         self._closed = False
@@ -111,6 +114,11 @@ class Progress:
 
         self.when_replicated(self.committed if commit is None else commit, arrived)
         await done
+
+    def trust(self) -> None:
+        """Count what is at the path as being in the bucket from now on: until then a restore would not look there."""
+        self._trusted = True
+        self._ask_in(0.0)
 
     def restarted(self) -> None:
         """Forget Litestream's numbers: a new one counts anew."""
@@ -174,7 +182,9 @@ class Progress:
         if self._marks and self._marks[-1].txid == positions.txid:
             self._marks.pop()
         self._marks.append(Mark(positions.txid, covered, at, asked_at))
-        while self._marks and self._marks[0].txid <= positions.replicated_txid:
+        if self._marks[0].txid <= positions.replicated_txid:
+            self.arrived.set()
+        while self._trusted and self._marks and self._marks[0].txid <= positions.replicated_txid:
             mark = self._marks.popleft()
             self._reach(mark)
         if self._waiting:

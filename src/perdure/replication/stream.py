@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import os
@@ -135,7 +136,16 @@ class LitestreamStream:
                 if str(error) != self._trouble:
                     logger.error("%s: replication has trouble, local work goes on: %s", self.site.path, error)
                 self._trouble = str(error)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Wait until it is time to look again; at the beginning, until all of the database is at its path."""
+        if self._announced or self.progress.arrived.is_set():
             await asyncio.sleep(LOOK_EVERY_S)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_EVERY_S):
+                await self.progress.arrived.wait()
 
     async def _begin(self) -> None:
         if not self.epoch:
@@ -157,9 +167,10 @@ class LitestreamStream:
     async def _watch(self) -> None:
         if self.lease is not None and self.lease.lost.is_set():
             self.lease.check()
-        if not self._announced and self.progress.covers:
+        if not self._announced and self.progress.arrived.is_set():
             await self.epochs.advance(self.epoch, database_id=self.site.database_id, holder=self.holder)
             self._announced = True
+            self.progress.trust()
         self._raise_alarm()
         away = self.supervisor is not None and self.supervisor.pid is None
         if away and self.site.store.log_bytes() > self.replica.log_limit_bytes:

@@ -160,6 +160,9 @@ SELECT count(*) FROM perdure_execution x WHERE {where};
 -- name: recorded_page
 SELECT x.num FROM perdure_execution x WHERE {where} AND x.num < ? ORDER BY x.num DESC LIMIT ?;
 
+-- name: newest_event
+SELECT max(at) FROM perdure_event;
+
 -- name: counts
 SELECT status, count(*) FROM perdure_execution GROUP BY status;
 
