@@ -86,6 +86,7 @@ def never_two(all_of_them: list[Contender]) -> None:
                 assert max(first.when("valid"), default=0.0) < since[0], (first.holder, second.holder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["moto", "file"])
 async def test_one_of_many_wins_and_each_stop_hands_it_on(
     store: str, request: pytest.FixtureRequest, bucket_name: str, tmp_path: Path, until: Until

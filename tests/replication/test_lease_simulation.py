@@ -20,6 +20,7 @@ def simulate(seed: int, broken: Callable[[Lease], None] | None = None) -> Simula
     return simulation
 
 
+@pytest.mark.slow
 def test_never_two_valid_holders_and_always_one_in_the_end(request: pytest.FixtureRequest) -> None:
     given = request.config.getoption("--hypothesis-seed", None)
     first = 1000 * int(given) if given is not None and str(given).isdigit() else 0

@@ -16,6 +16,7 @@ from perdure.cli import (
     history,
     listing,
     requesting,
+    restoring,
     run,
     showing,
     start,
@@ -69,6 +70,8 @@ _add(
     RUN, "worker", worker.worker,
     "perdure worker shop.py --db shop.db",
     "perdure worker shop.orders shop.stock --threads 32 --grace 1m --deployment 2026-07-01",
+    "perdure worker shop.py --db shop.db --replicate s3://bucket/prefix/shop",
+    "perdure worker shop.py --db s3://bucket/prefix/shop --durability replicated",
 )  # fmt: skip
 _add(
     RUN, "start", start.start,
@@ -116,6 +119,11 @@ _add(
     'perdure fail 17.5.1.q8Zk… "declined" --type shop:CardDeclined',
 )  # fmt: skip
 _add(CARE, "doctor", doctor.doctor, "perdure doctor --db shop.db", "perdure doctor --quick --json || page-someone")
+_add(
+    CARE, "restore", restoring.restore,
+    "perdure restore s3://bucket/prefix/shop",
+    "perdure restore s3://bucket/prefix/shop -o yesterday.db --at 2026-11-22T18:00:00Z --json",
+)  # fmt: skip
 _add(
     CARE, "gc", collecting.gc,
     "perdure gc --older-than 30d --dry-run",

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from perdure.engine.replicator import Arrived, Site
-from perdure.errors import NotReplicated, PerdureError, StaleRunner
+from perdure.errors import NotReplicated, PerdureError, StaleRunner, StoreError
 from perdure.replication.beacon import Beacon, BeaconWriter
 from perdure.replication.bucket import Bucket
 from perdure.replication.control import ControlError, Positions
@@ -65,8 +65,14 @@ class LitestreamStream:
     # --- what the engine asks ---------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        if self.lease is not None:
+        """Refuse to go on without the lease: for good once another has it, for now while that is in doubt."""
+        if self.lease is None or self.lease.valid():
+            return
+        if self.lease.lost.is_set():
             self.lease.check()
+        raise StoreError(
+            f"{self.bucket.name}: the lease is in doubt: {self.lease.problem or 'this process was paused'}"
+        )
 
     def committed(self) -> int:
         self.beacon.touch()
