@@ -24,6 +24,11 @@ class PerdureError(Exception):
         message = super().__str__()
         return f"{message}\n  hint: {self.hint}" if self.hint else message
 
+    @property
+    def message(self) -> str:
+        """What failed, without the hint: for where it is a part of something longer."""
+        return super().__str__()
+
 
 class InternalError(PerdureError):
     """A rule that perdure keeps for itself is broken. Always a bug of ours."""

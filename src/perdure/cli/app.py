@@ -13,6 +13,7 @@ from perdure.cli import (
     collecting,
     completing,
     doctor,
+    drilling,
     history,
     listing,
     requesting,
@@ -20,6 +21,7 @@ from perdure.cli import (
     run,
     showing,
     start,
+    status,
     verifying,
     worker,
 )
@@ -84,6 +86,11 @@ _add(
     "perdure list --workflow fulfil --prefix order- --limit 20 --after order-100",
     "perdure list --json --limit 10000 | jq -r .id",
 )  # fmt: skip
+_add(
+    LOOK, "status", status.status,
+    "perdure status --db shop.db",
+    "perdure status --db s3://bucket/prefix/shop --json | jq .replication.lag_s",
+)  # fmt: skip
 _add(LOOK, "show", showing.show, "perdure show order-42", "perdure show order-42 --depth 1 --json | jq .pending")
 _add(
     LOOK, "history", history.history,
@@ -123,6 +130,12 @@ _add(
     CARE, "restore", restoring.restore,
     "perdure restore s3://bucket/prefix/shop",
     "perdure restore s3://bucket/prefix/shop -o yesterday.db --at 2026-11-22T18:00:00Z --json",
+    "perdure restore s3://bucket/prefix/shop --snapshot latest",
+)  # fmt: skip
+_add(
+    CARE, "drill", drilling.drill,
+    "perdure drill s3://bucket/prefix/shop",
+    "perdure drill s3://bucket/prefix/shop shop.py --sample 1000 --json || page-someone",
 )  # fmt: skip
 _add(
     CARE, "gc", collecting.gc,

@@ -14,7 +14,7 @@ import typer
 from perdure.cli import loading, logs, options
 from perdure.cli.command import command
 from perdure.cli.exits import UsageError
-from perdure.cli.moments import seconds
+from perdure.cli.moments import positive_seconds, seconds
 from perdure.cli.output import counted, error_console, note
 from perdure.cli.stopping import leave_if_stuck
 from perdure.cli.working import is_bucket, replica_of, work, work_from_bucket
@@ -61,6 +61,15 @@ def worker(
         str,
         typer.Option("--lease", metavar="DURATION", help="With --db s3://…: a dead machine is replaced after this."),
     ] = "15s",
+    snapshot_every: Annotated[
+        str | None,
+        typer.Option("--snapshot-every", metavar="DURATION", help="Put a whole copy beside the replica, as a hedge."),
+    ] = None,
+    snapshots_keep: Annotated[int, typer.Option("--snapshots-keep", min=1, help="So many of them, the newest.")] = 28,
+    drill_every: Annotated[
+        str | None,
+        typer.Option("--drill-every", metavar="DURATION", help="Restore the replica, to see that it can be done."),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
     db: options.Db = options.DEFAULT,
 ) -> int:
@@ -94,12 +103,19 @@ def worker(
         note(f"{engine.path}: {counted(len(engine.registry.by_name), 'workflow')}: {names}", console)
         return engine
 
-    if is_bucket(db):
-        if replicate is not None:
-            raise UsageError("--replicate is for a local file", hint="a database in a bucket is streamed back there")
-        code = asyncio.run(work_from_bucket(db, seconds(lease), make, console, grace))
+    url = db if is_bucket(db) else replicate
+    if is_bucket(db) and replicate is not None:
+        raise UsageError("--replicate is for a local file", hint="a database in a bucket is streamed back there")
+    if url is None and (snapshot_every or drill_every):
+        raise UsageError("--snapshot-every and --drill-every need a replica", hint="add --replicate s3://bucket/prefix")
+    replica = None if url is None else replica_of(
+        url, snapshot_every_s=positive_seconds(snapshot_every), snapshots_keep=snapshots_keep,
+        drill_every_s=positive_seconds(drill_every), drill_code=tuple(modules),
+    )  # fmt: skip
+    if replica is not None and is_bucket(db):
+        code = asyncio.run(work_from_bucket(replica, seconds(lease), make, console, grace))
     else:
-        code = asyncio.run(work(make(db, replica_of(replicate)), console, grace))
+        code = asyncio.run(work(make(db, replica), console, grace))
     leave_if_stuck(code)
     return code
 

@@ -21,8 +21,10 @@ from perdure.types import Status
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from perdure.replication.replica import Replica
+
 LOOK_EVERY_S = 0.5
-BUCKETS = ("s3://",)
+BUCKETS = ("s3://", "file://")
 
 
 def is_bucket(db: str) -> bool:
@@ -30,21 +32,21 @@ def is_bucket(db: str) -> bool:
     return db.startswith(BUCKETS)
 
 
-def replica_of(url: str | None) -> Replicator | None:
-    """Give the replica that was asked for. Raises `UsageError` when the URL is none."""
-    if url is None:
-        return None
+def replica_of(url: str, **settings: Any) -> Replica:
+    """Give the replica that was asked for. Raises `UsageError` when the URL is none, or a setting makes no sense."""
     from perdure.replication.replica import Replica  # only who replicates needs it
     from perdure.replication.target import InvalidTarget
 
     try:
-        return Replica(url)
+        return Replica(url, **settings)
     except InvalidTarget as error:
-        raise UsageError(str(error), hint=error.hint) from None
+        raise UsageError(error.message, hint=error.hint) from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 async def work_from_bucket(
-    url: str,
+    replica: Replica,
     lease_s: float,
     make: Callable[[Path, Replicator], Engine],
     console: Console | None,
@@ -52,13 +54,8 @@ async def work_from_bucket(
 ) -> int:
     """Take the lease, fetch the newest state, run it, and give the lease back; give the exit code."""
     from perdure.replication.claim import Claim
-    from perdure.replication.replica import Replica
-    from perdure.replication.target import InvalidTarget
 
-    try:
-        claim = Claim(Replica(url), lease_s=lease_s, progress=lambda step: note(step, console))
-    except InvalidTarget as error:
-        raise UsageError(str(error), hint=error.hint) from None
+    claim = Claim(replica, lease_s=lease_s, progress=lambda step: note(step, console))
     async with Stop(lambda name: note(f"{name}: stopping", console)) as stop:
         stopping, claiming = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(claim.__aenter__())
         await asyncio.wait({stopping, claiming}, return_when=asyncio.FIRST_COMPLETED)

@@ -30,7 +30,7 @@ from perdure.engine.inputs import Input
 from perdure.engine.local import Local
 from perdure.engine.process import refuse_in_import
 from perdure.engine.registry import Registry
-from perdure.engine.replicator import Replicator, Site, Stream
+from perdure.engine.replicator import ReplicationStatus, Replicator, Site, Stream
 from perdure.engine.runner import Runner
 from perdure.engine.watchdog import Watchdog
 from perdure.errors import StaleRunner
@@ -128,6 +128,11 @@ class Engine(Client):
     def leading(self) -> bool:
         """Whether this engine is the runner; otherwise it stands by."""
         return self._runner is not None and not self._runner.closed
+
+    @property
+    def replication(self) -> ReplicationStatus | None:
+        """How far the replica follows, and what is wrong with it; None without `replicate`, and while standing by."""
+        return None if self._stream is None else self._stream.status()
 
     # --- opening and closing ----------------------------------------------------------------------------------------
 

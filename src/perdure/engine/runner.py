@@ -119,6 +119,8 @@ class Runner:
         self.requests = Requests(self)
         self.outcomes = Outcomes(self)
         self._scheduled = False
+        self._commit = 0
+        """The number of the newest commit, if commits are replicated; 0 for what was there before."""
 
     # --- being woken ------------------------------------------------------------------------------------------------
 
@@ -223,7 +225,7 @@ class Runner:
                     self.stream.check()
                 self.store.commit(work.batch)
                 if self.stream is not None:
-                    work.commit = self.stream.committed()
+                    self._commit = self.stream.committed()
             elif work.replies or work.looked:
                 self.store.confirm()  # memory is right only while nobody else advances executions; else step down
         except Exception as error:
@@ -234,6 +236,7 @@ class Runner:
             raise
         finally:
             self.suspects -= one
+        work.commit = self._commit  # also for one without a commit: what led to it was committed before
         self.faults = 0
         if not one:
             self.collisions = 0

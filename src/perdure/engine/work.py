@@ -53,7 +53,7 @@ class Work:
         """Executions that ended in this batch, by id, with their closing event."""
         self.timers_fired = False
         self.commit = 0
-        """Its number, if commits are replicated."""
+        """The number of the newest commit that led to it, if commits are replicated."""
         self.looked = False
         """Whether somebody else may have written to the file."""
         self.timers: list[ExecutionRow | None] = []

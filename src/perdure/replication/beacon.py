@@ -51,6 +51,10 @@ class Beacon(msgspec.Struct, frozen=True, kw_only=True):
     lag_s: float | None = None
     """How far the replica is behind."""
     lag_commits: int | None = None
+    lag_bytes: int | None = None
+    wal_bytes: int | None = None
+    restarts: int | None = None
+    """How often Litestream was started again."""
     size_bytes: int | None = None
     replicated_at: datetime | None = None
     """The instant of the newest commit that is in the replica."""

@@ -2,6 +2,7 @@
 
 1. Nobody else runs it meanwhile: the lease is held from before the restore until after the last upload.
 2. The local copy is made anew each time. One from before may miss what another machine has done since.
+3. The local copy is deleted at the end, unless it has something that did not get into the bucket.
 
     waiting for the lease ──▶ restoring ──▶ ready ── run an Engine on `path` with `replica` ──▶ released
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -23,6 +25,8 @@ from perdure.replication.lease import TTL_S as LEASE_S
 from perdure.replication.lease import Lease, new_holder
 from perdure.replication.replica import Replica
 from perdure.replication.restore import NothingToRestore, Restored, restore
+
+logger = logging.getLogger("perdure.replication")
 
 
 class Claim:
@@ -80,9 +84,13 @@ class Claim:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.lease.release()
-        if self._folder is not None:
+        if self._folder is None:
+            return
+        if all(stream.complete for stream in self.replica.streams):
             await asyncio.to_thread(shutil.rmtree, self._folder, True)
-            self._folder = None
+        else:
+            logger.error("%s is kept: its last commits are not in %s", self.path, self.replica.target)
+        self._folder = None
 
     def _make_folder(self) -> Path:
         if self._given is not None:

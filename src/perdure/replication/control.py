@@ -27,8 +27,8 @@ class ControlError(PerdureError):
 class Positions(msgspec.Struct, frozen=True):
     """Where one database is, in Litestream's own transaction numbers: what it has taken up, what is in the bucket."""
 
-    txid: int = 0
-    replicated_txid: int = 0
+    txid: int
+    replicated_txid: int
 
 
 class Control:
@@ -40,7 +40,11 @@ class Control:
 
     def sync(self, database: Path) -> Positions:
         """Have it take up everything that is committed by now; give where it is. Raises `ControlError`."""
-        return msgspec.convert(self._ask("POST", "/sync", {"path": str(database)}), Positions)
+        answer = self._ask("POST", "/sync", {"path": str(database)})
+        try:
+            return msgspec.convert(answer, Positions)
+        except msgspec.ValidationError as error:
+            raise ControlError(f"litestream answered /sync with {answer}: {error}") from error
 
     def databases(self) -> dict[str, str]:
         """Give the databases that it replicates, by path, with what it calls their status."""

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,8 @@ import msgspec
 from perdure.errors import PerdureError
 
 TESTED = "0.5.17"
-STRIPPED = ("AWS_CA_BUNDLE",)
-"""What it does not survive in its environment."""
+STRIPPED = ("AWS_CA_BUNDLE", "LITESTREAM_")
+"""What its environment must not have, by how the names begin: the first it does not survive, the others set it up."""
 NEVER_PAGES = 4_000_000
 
 
@@ -100,7 +102,10 @@ def config(sources: Sequence[Source], socket: Path, settings: Settings) -> str:
 
 def environment(credentials: Mapping[str, str]) -> dict[str, str]:
     """Give the environment to run it in."""
-    return {name: value for name, value in os.environ.items() if name not in STRIPPED} | dict(credentials)
+    found = {name: value for name, value in os.environ.items() if not name.startswith(STRIPPED)}
+    if bundle := os.environ.get("AWS_CA_BUNDLE"):
+        found["SSL_CERT_FILE"] = bundle  # the same, in its own language
+    return found | dict(credentials)
 
 
 def run(arguments: Sequence[str], credentials: Mapping[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
@@ -108,14 +113,27 @@ def run(arguments: Sequence[str], credentials: Mapping[str, str], timeout_s: flo
     command = [str(find()), *arguments]
     try:
         done = subprocess.run(
-            command, env=environment(credentials), capture_output=True, text=True, timeout=timeout_s, check=False
-        )
+            command, env=environment(credentials), capture_output=True, text=True, timeout=timeout_s, check=False,
+            preexec_fn=end_with_parent(signal.SIGKILL),
+        )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise LitestreamFailed(f"litestream {arguments[0]} took more than {timeout_s:g} s") from error
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise LitestreamFailed(f"litestream {arguments[0]} failed: {said[-1] if said else f'exit {done.returncode}'}")
     return done
+
+
+def end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """Give what a child calls to have the kernel send it a signal when we die. Not to be had elsewhere than on Linux:
+    there one that streams lives on until the next of ours ends it."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl  # looked up here: after the fork nothing may be imported
+    return lambda: prctl(_PR_SET_PDEATHSIG, number)
+
+
+_PR_SET_PDEATHSIG = 1
 
 
 def version() -> str:

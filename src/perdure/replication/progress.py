@@ -1,7 +1,7 @@
 """Which of our commits are in the bucket, and waiting for one to be.
 
-1. Commits are numbered from 1 as they are made. Litestream has numbers of its own; a `sync` that is asked after commit
-   n answers with a number that covers n.
+1. Commits are numbered from 1 as they are made; 0 is what was there before. Litestream has numbers of its own; a `sync`
+   that is asked after commit n answers with a number that covers n.
 2. One question to Litestream is under way at a time and serves all who wait, as one sync serves a batch.
 3. Nothing here delays a commit. While Litestream does not answer, commits count as not in the bucket.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -63,7 +64,7 @@ class Progress:
         self.now = now
         self.interval_s = interval_s
         self.committed = 0
-        self.replicated = 0
+        self.replicated = -1
         self.replicated_at: int | None = None
         self.covers = 0.0
         """Whatever was committed before this instant of the monotonic clock, by any process, is in the bucket."""
@@ -71,6 +72,9 @@ class Progress:
         """Set when all of the database is at its path for the first time."""
         self.on_reached: Callable[[], None] | None = None
         self.problem: str | None = None
+        self.positions = Positions(0, 0)
+        """What Litestream said last."""
+        self._loop_thread = threading.get_ident()
         self._newest_at = 0
         self._open: deque[tuple[int, int]] = deque()
         """Commits that are not known to be in the bucket, thinned out: (number, instant), oldest first."""
@@ -87,13 +91,19 @@ class Progress:
         self._closed = False
 
     def commit(self) -> int:
-        """Note a commit that was just made; give its number. On the loop's thread."""
+        """Note a commit that was just made; give its number. From any thread, but from one at a time."""
         self.committed += 1
-        self._newest_at = self.now()
-        if not self._open or self._newest_at - self._open[-1][1] > 50_000:  # 50 ms are exact enough for people
-            self._open.append((self.committed, self._newest_at))
+        number, self._newest_at = self.committed, self.now()
+        if threading.get_ident() == self._loop_thread:
+            self._note(number, self._newest_at)
+        elif not self._closed:
+            self.loop.call_soon_threadsafe(self._note, number, self._newest_at)
+        return number
+
+    def _note(self, commit: int, at: int) -> None:
+        if commit > self.replicated and (not self._open or at - self._open[-1][1] > 50_000):  # exact enough for people
+            self._open.append((commit, at))
         self._ask_in(self.interval_s)
-        return self.committed
 
     def when_replicated(self, commit: int, call: Callable[[], None]) -> None:
         """Call `call` on the loop once `commit` is in the bucket; at once if it is. `commit` must not be less than that
@@ -131,7 +141,7 @@ class Progress:
         self._ask_in(0.0)
 
     def lag(self) -> Lag:
-        behind = self.committed - self.replicated
+        behind = self.committed - max(self.replicated, 0)
         oldest = self._open[0][1] if behind and self._open else self.now()
         return Lag(behind, max(self.now() - oldest, 0) / 1e6 if behind else 0.0, self.replicated_at)
 
@@ -164,6 +174,8 @@ class Progress:
             positions: Positions | ControlError = self.sync()
         except ControlError as error:
             positions = error
+        except Exception as error:  # a fault of ours: the next question must be asked all the same
+            positions = ControlError(f"{type(error).__name__}: {error}")
         if not self._closed:
             self.loop.call_soon_threadsafe(self._answer, life, covered, at, asked_at, positions)
 
@@ -174,11 +186,15 @@ class Progress:
             return
         if isinstance(positions, ControlError):
             if self.problem is None:
-                logger.warning("what is in the bucket is not known for now: %s", positions)
-            self.problem = str(positions)
+                level = (
+                    logging.WARNING if self.arrived.is_set() else logging.DEBUG
+                )  # at the beginning it is to be expected
+                logger.log(level, "what is in the bucket is not known for now: %s", positions.message)
+            self.problem = positions.message
             self._ask_in(LATER_S)
             return
         self.problem = None
+        self.positions = positions
         if self._marks and self._marks[-1].txid == positions.txid:
             self._marks.pop()
         self._marks.append(Mark(positions.txid, covered, at, asked_at))
@@ -196,7 +212,7 @@ class Progress:
         self.covers = mark.asked_at
         self._trip_s = 0.8 * self._trip_s + 0.2 * (time.monotonic() - mark.asked_at)
         if mark.commit > self.replicated:
-            self.replicated, self.replicated_at = mark.commit, mark.committed_at
+            self.replicated, self.replicated_at = mark.commit, mark.committed_at or None
         while self._open and self._open[0][0] <= self.replicated:
             self._open.popleft()
         while self._waiting and self._waiting[0][0] <= self.replicated:

@@ -11,23 +11,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import glob
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import msgspec
 
 from perdure.errors import PerdureError
 from perdure.replication import litestream
 from perdure.replication.bucket import Bucket
 from perdure.replication.epochs import Candidate, Epochs
 from perdure.replication.litestream import LitestreamFailed
+from perdure.replication.snapshots import Snapshots
 from perdure.replication.target import Target
 from perdure.store.sqlite import SqliteStore
 
+SNAPSHOT_REQUEST_S = 600.0
 RESTORE_S = 3600.0
 """A restore that takes longer has come to a stop."""
+LIST_GRAIN = timedelta(seconds=1)
+"""Litestream lists instants in whole seconds."""
 
 
 class RestoreFailed(PerdureError):
@@ -48,8 +57,8 @@ class InTheWay(PerdureError):
 
 @dataclass(slots=True)
 class Restored:
-    """What was restored. `size_bytes` is the file's, `executions` how many are in it, `newest_at` the instant of its newest
-    event, `passed_over` says of each better copy why it was not taken."""
+    """What was restored. `size_bytes` is the file's, `executions` how many are in it, `newest_at` the instant of its
+    newest event, `passed_over` says of each better copy why it was not taken."""
 
     path: Path
     epoch: int
@@ -58,6 +67,8 @@ class Restored:
     executions: int
     newest_at: datetime | None
     passed_over: list[str] = field(default_factory=list)
+    snapshot_at: datetime | None = None
+    """The instant that it is from, where it is a snapshot."""
 
 
 Progress = Callable[[str], None]
@@ -69,19 +80,28 @@ async def restore(
     *,
     at: datetime | None = None,
     epoch: int | None = None,
+    snapshot: str | None = None,
     progress: Progress = lambda step: None,
 ) -> Restored:
-    """Restore the newest state, the one of an instant, or that of one epoch, to `path`.
+    """Restore the newest state, the one of an instant, or that of one epoch, to `path`. `snapshot` names one of the
+    snapshots, or `latest`; where no epoch can be restored the latest one is the last resort.
 
     `progress` is told of each step, in words. Raises `InTheWay`, `NothingToRestore`, `RestoreFailed`, `BucketError`.
     """
     for name in (path, path.with_name(path.name + "-wal")):
         if name.exists():
             raise InTheWay(f"{name} is there already")
-    candidates = await _candidates(Epochs(Bucket.open(target)), target, at, epoch)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    snapshots = Snapshots(Bucket.open(target, timeout_s=SNAPSHOT_REQUEST_S))
+    last_resort = at is None and epoch is None
     passed_over: list[str] = []
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+    try:
+        candidates = [] if snapshot else await _candidates(Epochs(Bucket.open(target)), target, at, epoch)
+    except NothingToRestore as error:
+        if not last_resort or not await snapshots.all():
+            raise
+        candidates, passed_over = [], [error.message]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _workshop(path) as folder:
         for candidate in candidates:
             progress(f"fetching epoch {candidate.epoch} ({candidate.standing})")
             fetched = Path(folder) / f"{candidate.epoch}.db"
@@ -90,12 +110,27 @@ async def restore(
                 progress("checking its content")
                 found = await asyncio.to_thread(_examine, fetched)
             except PerdureError as error:
-                passed_over.append(f"epoch {candidate.epoch} ({candidate.standing}): {error}")
+                passed_over.append(f"epoch {candidate.epoch} ({candidate.standing}): {error.message}")
                 progress(passed_over[-1])
                 continue
             _put(fetched, path)
             return Restored(path, candidate.epoch, candidate.standing, path.stat().st_size, *found, passed_over)
+        if snapshot or (last_resort and await snapshots.all()):
+            return await _from_snapshot(snapshots, snapshot or "latest", path, Path(folder), passed_over, progress)
     raise RestoreFailed(f"{target}: no copy could be restored", hint="; ".join(passed_over))
+
+
+async def _from_snapshot(
+    snapshots: Snapshots, name: str, path: Path, folder: Path, passed_over: list[str], progress: Progress
+) -> Restored:
+    found = await snapshots.find(name)
+    progress(f"fetching the snapshot of {found.at:%Y-%m-%dT%H:%M:%SZ} (epoch {found.epoch})")
+    fetched = folder / "snapshot.db"
+    await snapshots.fetch(found, fetched)
+    progress("checking its content")
+    seen = await asyncio.to_thread(_examine, fetched)
+    _put(fetched, path)
+    return Restored(path, found.epoch, "snapshot", path.stat().st_size, *seen, passed_over, found.at)
 
 
 async def _candidates(epochs: Epochs, target: Target, at: datetime | None, epoch: int | None) -> list[Candidate]:
@@ -112,11 +147,35 @@ async def _candidates(epochs: Epochs, target: Target, at: datetime | None, epoch
 
 
 def _fetch(target: Target, path: Path, at: datetime | None) -> None:
-    when = [] if at is None else ["-timestamp", at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")]
-    arguments = ["restore", "-o", str(path), "-integrity-check", "full", *when, target.litestream_url()]
+    """Have Litestream restore one epoch. It refuses an instant after its newest file; that means its newest state."""
+    newest = None if at is None else _newest(target)
+    if at is None or (newest is not None and at >= newest + LIST_GRAIN):
+        _restore(target, path)
+        return
+    try:
+        _restore(target, path, "-timestamp", at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+    except LitestreamFailed:
+        if newest is None or at < newest:
+            raise
+        _restore(target, path)
+
+
+def _restore(target: Target, path: Path, *more: str) -> None:
+    arguments = ["restore", "-o", str(path), "-integrity-check", "full", *more, target.litestream_url()]
     litestream.run(arguments, target.credentials(), RESTORE_S)
     if not path.exists():
         raise LitestreamFailed("litestream restored nothing")
+
+
+def _newest(target: Target) -> datetime | None:
+    """Give the second in which the newest file of an epoch was made; None when there is none."""
+    arguments = ["ltx", "-level", "all", "-json", target.litestream_url()]
+    listed = litestream.run(arguments, target.credentials(), RESTORE_S).stdout
+    return max((entry.timestamp for entry in msgspec.json.decode(listed, type=list[_Listed])), default=None)
+
+
+class _Listed(msgspec.Struct):
+    timestamp: datetime
 
 
 def _examine(path: Path) -> tuple[int, datetime | None]:
@@ -132,6 +191,28 @@ def _examine(path: Path) -> tuple[int, datetime | None]:
     finally:
         store.close()
     return executions, None if newest is None else datetime.fromtimestamp(newest / 1e6, UTC)
+
+
+@contextlib.contextmanager
+def _workshop(path: Path) -> Iterator[str]:
+    """Make a folder beside the file, locked, for what is not checked yet. What dead processes left of theirs goes."""
+    prefix = f".{path.name}-restore-"
+    for left in path.parent.glob(glob.escape(prefix) + "*"):
+        with contextlib.suppress(OSError), _locked(left):
+            shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent) as folder, _locked(Path(folder)):
+        yield folder
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, which the kernel drops when we die. Raises `BlockingIOError` when somebody else has it."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _put(fetched: Path, path: Path) -> None:

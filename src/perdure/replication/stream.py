@@ -2,8 +2,8 @@
 
 1. Nothing here delays or fails a commit. Trouble with Litestream or the bucket is seen in `lag()` and `problem`. Only a
    lease that may be another's stops the engine.
-2. Each runner streams to a path of its own, `<prefix>/<epoch>/`: one that was replaced and writes on spoils nothing. The
-   path becomes the truth when all of the database is there.
+2. Each runner streams to a path of its own, `<prefix>/<epoch>/`: one that was replaced and writes on spoils nothing.
+   The path becomes the truth when all of the database is there.
 3. While Litestream is away we keep the log in bounds ourselves: it begins anew with a full snapshot anyway.
 """
 
@@ -15,18 +15,23 @@ import dataclasses
 import logging
 import os
 import platform
-from datetime import UTC, datetime
+import threading
 from typing import TYPE_CHECKING
 
-from perdure.engine.replicator import Arrived, Site
+import perdure
+from perdure.engine.replicator import Arrived, ReplicationStatus, Site
 from perdure.errors import NotReplicated, PerdureError, StaleRunner, StoreError
 from perdure.replication.beacon import Beacon, BeaconWriter
 from perdure.replication.bucket import Bucket
+from perdure.replication.chores import Chores
 from perdure.replication.control import ControlError, Positions
 from perdure.replication.epochs import Epochs
 from perdure.replication.litestream import Source
 from perdure.replication.progress import Lag, Progress
+from perdure.replication.refusal import BucketUnreachable
+from perdure.replication.stall import Stall
 from perdure.replication.supervisor import Supervisor
+from perdure.store.sqlite.schema import migrations
 from perdure.store.sqlite.watermark import Watermark
 
 if TYPE_CHECKING:
@@ -35,6 +40,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("perdure.replication")
 
 LOOK_EVERY_S = 1.0
+PROBE_S = 3.0
+"""How long an answer of the bucket is waited for that only shows whether it is there."""
 
 
 class LitestreamStream:
@@ -58,8 +65,15 @@ class LitestreamStream:
         self._trouble: str | None = "it is just starting"
         self._held: dict[int, tuple[asyncio.TimerHandle, Arrived]] = {}
         self._keys = 0
+        self._loop_thread = threading.get_ident()
         self._alarmed = False
         self._announced = False
+        self._long_log = False
+        self._stall = Stall(site.loop.time())
+        self.complete = True
+        """Whether everything that is committed is in the bucket; known once it is closed."""
+        self.chores = Chores(self)
+        self.chores.start()
         self._task = site.loop.create_task(self._run(), name="perdure-replication")
 
     # --- what the engine asks ---------------------------------------------------------------------------------------
@@ -75,7 +89,10 @@ class LitestreamStream:
         )
 
     def committed(self) -> int:
-        self.beacon.touch()
+        if threading.get_ident() == self._loop_thread:
+            self.beacon.touch()
+        else:  # the watchdog, while user code blocks the loop
+            self.site.loop.call_soon_threadsafe(self.beacon.touch)
         return self.progress.commit()
 
     def look(self) -> None:
@@ -107,15 +124,20 @@ class LitestreamStream:
 
     async def close(self) -> None:
         """Upload what is left, as long as that takes not too long."""
+        await self.chores.close()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        if self.supervisor is not None and not await self.supervisor.stop():
+        self.complete = await self._stop()
+        if not self.complete:
             logger.error("%s: the last commits did not get into the replica in time", self.site.path)
         await self.beacon.close()
         self.progress.close()
         self.watermark.remove()
 
     # --- what people ask --------------------------------------------------------------------------------------------
+
+    def status(self) -> ReplicationStatus:
+        return self.chores.status()
 
     def lag(self) -> Lag:
         return self.progress.lag()
@@ -126,6 +148,29 @@ class LitestreamStream:
         return self._trouble or (self.supervisor and self.supervisor.problem) or self.progress.problem
 
     # --- inside -----------------------------------------------------------------------------------------------------
+
+    async def _stop(self) -> bool:
+        """Stop Litestream after its last upload; give whether everything is in the bucket, where it is looked for."""
+        lost = self.lease is not None and self.lease.lost.is_set()
+        try:
+            async with asyncio.timeout(self.replica.settings.final_sync_s):
+                if self.supervisor is None and not lost:
+                    await self._begin()
+        except (PerdureError, TimeoutError) as error:
+            logger.error("%s: %s", self.site.path, error)
+        clean = self.supervisor is not None and await self.supervisor.stop(upload=not lost)  # lost: nobody will look
+        if clean and not self._announced:
+            try:
+                await self._announce()
+            except PerdureError as error:
+                logger.error("%s: %s", self.site.path, error)
+        return self._announced and (clean or self.progress.replicated >= self.progress.committed)
+
+    async def _announce(self) -> None:
+        """Make what is at the path the truth."""
+        await self.epochs.advance(self.epoch, database_id=self.site.database_id, holder=self.holder)
+        self._announced = True
+        self.progress.trust()
 
     async def _run(self) -> None:
         """Find the path, start Litestream, then look now and then how it does."""
@@ -139,9 +184,9 @@ class LitestreamStream:
                 self.site.stop(error)
                 return
             except PerdureError as error:
-                if str(error) != self._trouble:
+                if error.message != self._trouble:
                     logger.error("%s: replication has trouble, local work goes on: %s", self.site.path, error)
-                self._trouble = str(error)
+                self._trouble = error.message
             await self._pause()
 
     async def _pause(self) -> None:
@@ -174,13 +219,36 @@ class LitestreamStream:
         if self.lease is not None and self.lease.lost.is_set():
             self.lease.check()
         if not self._announced and self.progress.arrived.is_set():
-            await self.epochs.advance(self.epoch, database_id=self.site.database_id, holder=self.holder)
-            self._announced = True
-            self.progress.trust()
+            await self._announce()
         self._raise_alarm()
-        away = self.supervisor is not None and self.supervisor.pid is None
-        if away and self.site.store.log_bytes() > self.replica.log_limit_bytes:
+        self._bound_log()
+        await self._nudge()
+
+    def _bound_log(self) -> None:
+        """While Litestream is away empty the log ourselves; while it is there that is its task, and we watch it."""
+        size = self.site.store.log_bytes()
+        long = size > self.replica.log_limit_bytes
+        if long and not self._long_log:
+            logger.warning("%s: its log has grown to %d bytes", self.site.path, size)
+        self._long_log = long
+        if long and self.supervisor is not None and self.supervisor.pid is None:
             self.site.store.checkpoint()
+
+    async def _nudge(self) -> None:
+        """Start a Litestream anew that does not see that an outage is over."""
+        lag = self.progress.lag()
+        waits = self.progress.replicated < 0 or lag.commits
+        if not self._stall.look(self.progress.replicated, int(waits), self.site.loop.time()) or self.supervisor is None:
+            return
+        try:
+            async with asyncio.timeout(PROBE_S):
+                await self.epochs.current()
+        except (PerdureError, TimeoutError):
+            self._stall.answered(False, self.site.loop.time())
+            raise BucketUnreachable(f"{self.bucket.name} does not answer") from None
+        if self._stall.answered(self.beacon.problem is None, self.site.loop.time()):
+            logger.warning("%s: the bucket answers and nothing arrives: litestream is started anew", self.site.path)
+            self.supervisor.nudge()
 
     def _raise_alarm(self) -> None:
         lag = self.progress.lag()
@@ -208,7 +276,9 @@ class LitestreamStream:
             logger.warning("other processes cannot be told what is in the replica: %s", error)
 
     def _beacon(self) -> Beacon:
-        lag, store, replicated_at = self.progress.lag(), self.site.store, self.progress.replicated_at
+        if self.lease is not None:
+            self.lease.check()  # the beacon is that of whoever runs it now
+        status, store = self.status(), self.site.store
         return Beacon(
             database_id=self.site.database_id,
             epoch=self.epoch,
@@ -216,10 +286,15 @@ class LitestreamStream:
             deployment=self.site.deployment,
             counts={status.value: count for status, count in store.counts().items()},
             last_error=self.problem,
-            lag_s=lag.seconds,
-            lag_commits=lag.commits,
+            lag_s=status.lag_s,
+            lag_commits=status.lag_commits,
+            lag_bytes=status.lag_bytes,
+            wal_bytes=status.wal_bytes,
+            restarts=status.restarts,
             size_bytes=self.site.path.stat().st_size,
-            replicated_at=None if replicated_at is None else datetime.fromtimestamp(replicated_at / 1e6, UTC),
+            replicated_at=status.replicated_at,
+            code_version=perdure.__version__,
+            schema_version=len(migrations()),
         )
 
     def _late(self, key: int) -> None:

@@ -1,12 +1,11 @@
 """Keeps one Litestream running: started, restarted when it dies, stopped after a last upload.
 
-1. Never two on the same files: a lock that the child inherits says that one runs; one that outlived its parent is ended
-   first.
+1. Never two on the same files: see `childlock.py`.
 2. Before every start the log of each database is moved into its file (a TRUNCATE checkpoint): one that begins anew
    then starts with a full snapshot. Without that it can miss pages, and nothing would tell.
 3. Nothing here waits for the bucket. Local work goes on whatever happens to the child.
 
-              start                      it died
+              start                      it died, or hung and was killed
     stopped ────────▶ running ─────────────────────────▶ waiting ──(backoff, checkpoint)──▶ running
        ▲                 │ stop: SIGTERM, it uploads the rest, SIGKILL after `final_sync_s`
        └─────────────────┘
@@ -16,14 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import fcntl
-import json
 import logging
-import os
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +25,8 @@ from pathlib import Path
 
 from perdure.errors import PerdureError
 from perdure.replication import litestream
+from perdure.replication.childlock import ChildLock
+from perdure.replication.childlog import ChildLog
 from perdure.replication.control import Control, ControlError
 from perdure.replication.litestream import Settings, Source
 
@@ -39,14 +35,13 @@ logger = logging.getLogger("perdure.replication")
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_S = 30.0
 """Running so long, its next death is a new trouble and not the same one."""
-PATIENCE_S = 5.0
-"""How long one that outlived its parent gets to end, and how long a new one gets to open its socket."""
-
-
-class AnotherLitestream(PerdureError):
-    """A Litestream that cannot be ended replicates the same files."""
-
-    hint = "end it first; two on one file lose data"
+START_S = 30.0
+"""How long a new one gets to open its socket."""
+LAST_WORDS_S = 5.0
+"""How much longer than it was told it may take to stop."""
+HEALTH_EVERY_S = 10.0
+SILENCES = 3
+"""So often in a row it may not answer what needs neither a file nor the bucket; then it hangs."""
 
 
 class Supervisor:
@@ -62,7 +57,7 @@ class Supervisor:
         credentials: Mapping[str, str] | None = None,
     ) -> None:
         self.sources = sources
-        self.lock = lock
+        self.lock = ChildLock(lock)
         self.checkpoint = checkpoint
         self.settings = settings or Settings()
         self.credentials = dict(credentials or {})
@@ -71,10 +66,9 @@ class Supervisor:
         self.restarts = 0
         self.problem: str | None = None
         """What is wrong now; None while it runs."""
-        self.said: str | None = None
-        """The last error in its log."""
         self._process: asyncio.subprocess.Process | None = None
-        self._lock_fd: int | None = None
+        self._log: ChildLog | None = None
+        self._nudged = False
         self._folder: Path | None = None
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
@@ -94,7 +88,7 @@ class Supervisor:
     async def start(self) -> None:
         """Start it and keep it running. Raises `LitestreamMissing`, `AnotherLitestream`."""
         litestream.find()
-        await self._take_lock()
+        await self.lock.take()
         # a short path: that of a unix socket may not have more than about 100 characters
         self._folder = Path(tempfile.mkdtemp(prefix="perdure-"))
         for source in self.sources:
@@ -105,32 +99,54 @@ class Supervisor:
         """Wait until it answers on its socket."""
         await self._ready.wait()
 
-    async def stop(self) -> bool:
-        """End it after it has uploaded what is left; give whether it ended by itself."""
-        clean = True
+    async def stop(self, *, upload: bool = True) -> bool:
+        """End it; give whether it has uploaded everything first. Without `upload`, for one whose writes must not go on,
+        at once."""
+        clean = upload and await self._take_up()
         task, self._task = self._task, None
-        process = self._process
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        process, self._process = self._process, None
         if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), self.settings.final_sync_s + PATIENCE_S)
-            except TimeoutError:
-                clean = False
-                await self.kill()
-        self._process = None
+            clean = await self._end(process, upload) and clean
+        else:
+            clean = False
         self._leave()
         return clean
 
-    async def kill(self) -> None:
-        """End it at once: for one whose writes must not go on."""
+    async def _take_up(self) -> bool:
+        """Have it take up what is committed; give whether it has. One that has only just begun would end without."""
+        try:
+            async with asyncio.timeout(self.settings.final_sync_s):
+                await self._ready.wait()
+                for source in self.sources:
+                    await asyncio.to_thread(self.control.sync, source.database)
+        except (ControlError, TimeoutError) as error:
+            why = error.message if isinstance(error, ControlError) else "it does not run, or hangs"
+            logger.warning("litestream is stopped, and may leave something behind: %s", why)
+            return False
+        return True
+
+    async def _end(self, process: asyncio.subprocess.Process, upload: bool) -> bool:
+        assert self._log is not None
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate() if upload else process.kill()
+        try:
+            code = await asyncio.wait_for(process.wait(), self.settings.final_sync_s + LAST_WORDS_S)
+        except TimeoutError:
+            process.kill()
+            code = await process.wait()
+        await self._log.finish()
+        return code == 0 and not self._log.left_behind
+
+    def nudge(self) -> None:
+        """Have it begin anew, at once. After an outage it means to wait, for minutes perhaps, and an answer that was
+        lost on its way it awaits for a day. Nothing is lost: what it has taken up lies beside the file."""
         if self._process is not None and self._process.returncode is None:
+            self._nudged = True
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-            await self._process.wait()
 
     # --- running ----------------------------------------------------------------------------------------------------
 
@@ -142,47 +158,58 @@ class Supervisor:
                 self.checkpoint()
                 await self._run()
             except (PerdureError, OSError) as error:
-                self.problem = str(error)
+                self.problem = error.message if isinstance(error, PerdureError) else str(error)
             self._ready.clear()
+            self.restarts += 1
+            if self._nudged:
+                self._nudged = False
+                continue
             deaths = 0 if time.monotonic() - began > STEADY_S else deaths
             wait_s = BACKOFF_S[min(deaths, len(BACKOFF_S) - 1)]
             deaths += 1
             logger.error("replication is interrupted, local work goes on: %s; next try in %g s", self.problem, wait_s)
             await asyncio.sleep(wait_s)
-            self.restarts += 1
 
     async def _run(self) -> None:
         """Start the child and stay until it dies."""
         assert self._folder is not None
-        assert self._lock_fd is not None
+        assert self.lock.fd is not None
         configuration = self._folder / "litestream.yml"
         configuration.write_text(litestream.config(self.sources, self._folder / "s", self.settings))
-        process = self._process = await asyncio.create_subprocess_exec(
-            str(litestream.find()), "replicate", "-config", str(configuration), "-no-expand-env",
-            env=litestream.environment(self.credentials),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            pass_fds=[self._lock_fd],  # who holds the lock lives as long as either of us
-            start_new_session=True,  # Ctrl-C is for us: it is stopped in order
-            preexec_fn=_end_with_parent(),
-        )  # fmt: skip
-        self._note(process.pid)
-        reading = asyncio.create_task(self._read_log(process))
+        configuration.chmod(0o600)
+        log = self._log = ChildLog()
         try:
-            await self._until_it_answers(process)
-            self.problem = None
-            self._ready.set()
-            if self.on_ready is not None:
-                self.on_ready()
+            process = self._process = await asyncio.create_subprocess_exec(
+                str(litestream.find()), "replicate", "-config", str(configuration), "-no-expand-env",
+                env=litestream.environment(self.credentials),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=log.writing_end,
+                pass_fds=[self.lock.fd, *log.ends],  # who holds the lock lives as long as either of us
+                start_new_session=True,  # Ctrl-C is for us: it is stopped in order
+                preexec_fn=litestream.end_with_parent(signal.SIGTERM),  # it uploads the rest first
+            )  # fmt: skip
+        except BaseException:
+            log.close()
+            raise
+        log.start()
+        self.lock.note(process.pid)
+        await self._until_it_answers(process)
+        self.problem = None
+        self._ready.set()
+        if self.on_ready is not None:
+            self.on_ready()
+        watching = asyncio.create_task(self._watch_health(process), name="perdure-litestream-health")
+        try:
             code = await process.wait()
         finally:
-            reading.cancel()
-        self.problem = f"litestream ended with {code}" + (f": {self.said}" if self.said else "")
+            watching.cancel()
+        await log.finish()
+        self.problem = f"litestream ended with {code}" + (f": {log.said}" if log.said else "")
 
     async def _until_it_answers(self, process: asyncio.subprocess.Process) -> None:
         loop, control = asyncio.get_running_loop(), self.control
-        deadline = loop.time() + PATIENCE_S
+        deadline = loop.time() + START_S
         while process.returncode is None:
             try:
                 await asyncio.to_thread(control.databases)
@@ -195,74 +222,27 @@ class Supervisor:
             else:
                 return
 
-    async def _read_log(self, process: asyncio.subprocess.Process) -> None:
-        """Pass its errors on to our log, and remember the last one."""
-        assert process.stderr is not None
-        while line := await process.stderr.readline():
-            with contextlib.suppress(ValueError):
-                entry = json.loads(line)
-                level, message = entry.get("level"), f"{entry.get('msg')} {entry.get('error', '')}".strip()
-                if level in ("ERROR", "error"):
-                    self.said = message
-                logger.log(_LEVELS.get(level, logging.DEBUG), "litestream: %s", message)
-
-    # --- the lock ---------------------------------------------------------------------------------------------------
-
-    async def _take_lock(self) -> None:
-        """Take the lock; end a child that outlived the process which had started it. Raises `AnotherLitestream`."""
-        fd = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline = time.monotonic() + 2 * PATIENCE_S
-        asked = False
-        while True:
+    async def _watch_health(self, process: asyncio.subprocess.Process) -> None:
+        """Kill one that hangs: dead it is restarted."""
+        assert self._log is not None
+        silences = 0
+        while silences < SILENCES:
+            await asyncio.sleep(HEALTH_EVERY_S)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pid = _read_pid(fd)
-                if time.monotonic() > deadline:
-                    os.close(fd)
-                    what = f"litestream (process {pid}) replicates the files in {self.lock.parent} already"
-                    raise AnotherLitestream(what) from None
-                if pid is not None:
-                    # a last upload of its own is worth less than not to wait for it: ours begins with a snapshot
-                    _end(pid, signal.SIGKILL if asked else signal.SIGTERM)
-                    asked = time.monotonic() > deadline - PATIENCE_S
-                await asyncio.sleep(0.05)
+                await asyncio.to_thread(self.control.databases)
+            except ControlError as error:
+                silences += 1
+                self._log.said = error.message
             else:
-                self._lock_fd = fd
-                return
-
-    def _note(self, pid: int) -> None:
-        assert self._lock_fd is not None
-        os.ftruncate(self._lock_fd, 0)
-        os.pwrite(self._lock_fd, str(pid).encode(), 0)
+                silences = 0
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
 
     def _leave(self) -> None:
+        if self._log is not None:
+            self._log.close()
+            self._log = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
-
-
-def _end_with_parent() -> Callable[[], None] | None:
-    """Have the kernel ask the child to stop when we die: it uploads the rest and ends. Elsewhere than on Linux it lives on
-    until the next of ours starts and ends it."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl  # looked up here: after the fork nothing may be imported
-    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-_PR_SET_PDEATHSIG = 1
-_LEVELS = {"ERROR": logging.ERROR, "WARN": logging.WARNING, "INFO": logging.DEBUG}
-
-
-def _read_pid(fd: int) -> int | None:
-    text = os.pread(fd, 20, 0)
-    return int(text) if text.isdigit() else None
-
-
-def _end(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
+        self.lock.release()

@@ -38,7 +38,7 @@ def open_connection(
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     with translated(path):
         connection = factory(os.fspath(path), flags=flags, statementcachesize=200)
-        connection.set_busy_handler(_Patience())
+        connection.set_busy_handler(Patience())
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         connection.pragma("synchronous", synchronous.upper())
@@ -53,17 +53,18 @@ def open_connection(
     return connection
 
 
-class _Patience:
+class Patience:
     """A busy handler that looks again soon at first: another process's commit takes a fraction of a millisecond."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_s: float = BUSY_S) -> None:
+        self.limit_s = limit_s
         self.since = 0.0
 
     def __call__(self, tries: int) -> bool:
         now = time.monotonic()
         if tries == 0:
             self.since = now
-        elif now - self.since > BUSY_S:
+        elif now - self.since > self.limit_s:
             return False
         time.sleep(0.000_05 if tries < 20 else 0.002)
         return True

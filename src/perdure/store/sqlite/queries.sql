@@ -277,3 +277,24 @@ SELECT x.id, x.run FROM perdure_execution x WHERE x.status = 'continued'
   AND NOT EXISTS (SELECT 1 FROM perdure_execution n WHERE n.id = x.id AND n.run = x.run + 1)
   AND (SELECT count(*) FROM perdure_execution) = (SELECT seq FROM sqlite_sequence WHERE name = 'perdure_execution')
 LIMIT 20;
+
+-- name: user_tables
+-- All that have rows of their own: not SQLite's, not Litestream's, no virtual ones (their content is in others).
+SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*' AND name NOT GLOB '_litestream_*'
+  AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name;
+
+-- name: columns
+SELECT name, pk FROM pragma_table_info(?);
+
+-- name: attach_before
+ATTACH ? AS before;
+
+-- name: lost_events
+-- Event by event: one that is there must be as it was. Those of deleted executions are another matter.
+SELECT count(*) FROM before.perdure_event b
+LEFT JOIN main.perdure_event a ON a.execution = b.execution AND a.seq = b.seq
+WHERE (a.seq IS NULL OR (a.kind, a.at, a.ref, a.name, a.data, a.blob) IS NOT (b.kind, b.at, b.ref, b.name, b.data, b.blob))
+  AND b.execution IN (SELECT num FROM main.perdure_execution);
+
+-- name: lost_executions
+SELECT count(*) FROM before.perdure_execution WHERE num NOT IN (SELECT num FROM main.perdure_execution);

@@ -21,10 +21,14 @@ from perdure.errors import ExecutionExists, PerdureError, StaleRunner, StoreBusy
 from perdure.events import Event
 from perdure.store.batch import Batch, Parked
 from perdure.store.rows import ExecutionRow
-from perdure.store.sqlite.connection import translate, translated
+from perdure.store.sqlite.connection import Patience, translate, translated
 from perdure.store.sqlite.queries import queries
 
 _Rows = Iterable[tuple[Any, ...]]
+
+
+CHECKPOINT_BUSY_S = 0.05
+"""How long emptying the log waits for readers."""
 
 
 class Writer:
@@ -236,10 +240,16 @@ class Writer:
 
     def checkpoint(self) -> None:
         with self._alone, translated(self.path):
-            self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            # someone's long read must not keep the runner waiting: its caller tries again later
+            self.connection.set_busy_handler(Patience(CHECKPOINT_BUSY_S))
+            try:
+                with suppress(apsw.BusyError):
+                    self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            finally:
+                self.connection.set_busy_handler(Patience())
         log = self.path.with_name(self.path.name + "-wal")
         if log.exists() and log.stat().st_size:
-            raise StoreBusy(f"{self.path}: its log could not be emptied", hint="a long read is under way")
+            raise StoreBusy(f"{self.path}: its log could not be emptied", hint="another program reads for long")
 
     def _many(self, name: str, rows: _Rows) -> None:
         self.connection.executemany(self._sql[name], rows)
