@@ -19,11 +19,16 @@ RESTATE_SERVER := @restatedev/restate-server@1.7.12
 RUNS ?= 3
 # How often `make torture` does harm.
 ROUNDS ?= 30
+# How long `make soak` runs.
+MINUTES ?= 30
+# How long `make fuzz` runs.
+SECONDS ?= 300
 # More arguments for pytest or for the benchmark, e.g. `make test ARGS="-k replay"`.
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast torture sim lint format demo bench bench-json bench-check bench-record bench-docs clean
+.PHONY: help setup test test-fast lint format torture sim fuzz soak model demo
+.PHONY: bench bench-json bench-check bench-record bench-docs clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -51,6 +56,8 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 		exit 1; \
 	fi; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt || exit 1; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]' -c constraints.txt || \
+		echo "setup: atheris could not be installed; what needs it will be left out"; \
 	touch $@; \
 	} >&2
 
@@ -90,6 +97,15 @@ ONE_SEED := $(and $(filter command% environment%,$(origin SEED)),$(if $(filter c
 sim: $(VENV)/.stamp ## Simulate engines, clients and faults: SEED= repeats one seed exactly, ROUNDS= runs many
 	@PYTHONPATH=src:tests $(BIN)/python -m simulation --seed $(SEED) $(if $(ONE_SEED),,--rounds $(ROUNDS)) $(ARGS)
 
+fuzz: $(VENV)/.stamp ## Feed noise, poison and damaged files to what reads them, for SECONDS= (ARGS="rounds" chooses)
+	@$(BIN)/python tests/fuzz --seconds $(SECONDS) --seed $(SEED) $(ARGS)
+
+soak: $(VENV)/.stamp ## Run a mixed load for MINUTES= and look for anything that grows (ARGS="--svg lines.svg" draws it)
+	@$(BIN)/python -m bench.soak --minutes $(MINUTES) --seed $(SEED) $(ARGS)
+
+model: $(VENV)/.stamp ## Have spin try every order of steps of the protocol of the runner (minutes)
+	@$(BIN)/python tests/model/spin.py
+
 demo: $(VENV)/.stamp ## See a workflow survive a crash
 	@$(BIN)/perdure demo
 
@@ -109,5 +125,5 @@ bench-docs: $(VENV)/.stamp-bench ## Bring the tables and plots of docs/performan
 	@$(BIN)/python -m bench.docs
 
 clean: ## Remove .venv, caches and build output
-	rm -rf $(VENV) build dist .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist .bench .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,6 +16,7 @@ from bench.soak.picture import draw
 from bench.soak.run import Found, Soak
 from bench.soak.trend import Trend
 
+MACHINE = ("CPUs", "system", "file system", "Python", "perdure")
 RECORDED = Path(__file__).with_name("recorded.json")
 PLOT = Path(__file__).resolve().parents[2] / "docs" / "images" / "soak.svg"
 
@@ -28,7 +29,7 @@ def main() -> int:
     print(f"seed {options.seed}, {options.minutes:g} minutes", flush=True)
     with tempfile.TemporaryDirectory(prefix="perdure-soak-", dir=options.dir, ignore_cleanup_errors=True) as folder:
         found = asyncio.run(Soak(Path(folder), options.minutes * 60, options.seed).run())
-        machine = facts(Path(folder))
+        machine = {name: fact for name, fact in facts(Path(folder)).items() if name in MACHINE}
     if options.record or options.json:
         (RECORDED if options.record else options.json).write_text(_as_json(found, machine))
     if options.record or options.svg:

@@ -54,8 +54,7 @@ def _plot(panel: Panel, found: Found) -> Plot:
     scale = 1e-3 if panel.unit.startswith("thousand") else 1.0
     lines = [Line(name, _points(found, key, scale), marked=False) for name, key in panel.lines]
     highest = max(value for line in lines for _, value in line.points)
-    minutes = found.times_s[-1] / 60
-    return Plot(panel.title, Axis("minutes", _ticks(minutes)), Axis(panel.unit, _ticks(highest)), lines)
+    return Plot(panel.title, Axis("minutes", _ticks(found.seconds / 60)), Axis(panel.unit, _ticks(highest)), lines)
 
 
 def _points(found: Found, key: str, scale: float) -> list[tuple[float, float]]:

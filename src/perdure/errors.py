@@ -163,6 +163,14 @@ class StoreFull(StoreError):
     """The disk, or the quota, has no room for the write."""
 
 
+class StoreReadOnly(StoreError):
+    """The file, or its folder, may not be written to."""
+
+
+class StoreReplaced(StoreError):
+    """The file, or one that belongs to it, was removed or replaced while it was open."""
+
+
 class RowRefused(StoreError):
     """The database refuses what is to be written, whenever it is tried: one row of it, not the file, is at fault."""
 

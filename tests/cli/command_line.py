@@ -37,6 +37,10 @@ class Cli:
         """Run a command; in a process of its own if it imports the user's code, otherwise here, which is faster."""
         if environment or not arguments or arguments[0] not in HERE or any(":" in str(word) for word in arguments):
             return self.apart(*arguments, input=input, **environment)
+        return self.here(*arguments, input=input)
+
+    def here(self, *arguments: object, input: str = "") -> Done:
+        """Run a command in this process."""
         out, err, before = io.StringIO(), io.StringIO(), os.getcwd()
         os.chdir(self.folder)
         stdin, sys.stdin = sys.stdin, io.StringIO(input)

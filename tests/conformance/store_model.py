@@ -49,6 +49,12 @@ class StoreModel:
             seen.add((row.id, row.run))
         return False
 
+    def refuses_to_create(self, rows: Iterable[ExecutionRow]) -> bool:
+        """Say the same of what a client creates: it may not replace a run that is open, or open again."""
+        rows = list(rows)
+        alive = {self.rows[num]["id"] for num in self.open()}
+        return self.refuses(rows) or any(row.run > 1 and row.id in alive for row in rows)
+
     def insert(self, row: ExecutionRow) -> None:
         """Keep a row that the store has just inserted, and so given its key: the next one, never one used before."""
         self.last_num += 1

@@ -186,3 +186,10 @@ def test_a_closed_store_opened_again_is_as_it_was(runner, open_store):
     again = open_store()
     assert [e.seq for e in again.history(one.num)] == [1]
     assert again.become_runner("the next one") > 1
+
+
+def test_only_the_newest_runner_is_confirmed(runner, open_store):
+    runner.confirm()
+    open_store().become_runner("another one")
+    with pytest.raises(StaleRunner):
+        runner.confirm()

@@ -55,9 +55,13 @@ def test_an_id_twice_in_one_call_refuses_both(open_store):
     assert store.pending(100) == []
 
 
-def test_another_run_of_the_same_id_is_welcome(open_store):
+def test_another_run_of_the_same_id_is_welcome_once_the_one_before_has_ended(runner, open_store):
     store = open_store()
-    store.create([created("one")])
+    first, events = created("one")
+    store.create([(first, events)])
+    with pytest.raises(ExecutionExists):
+        store.create([created("one", run=2)])
+    end(runner, first)
     store.create([created("one", run=2)])
     found = store.find("one")
     assert found is not None
@@ -135,3 +139,25 @@ def test_requests_are_written_all_or_none(runner):
     with pytest.raises(Exception, match="NOT NULL"):
         runner.request([Parked(one, "signal", None, None, "a", "1"), broken])
     assert runner.inbox(0, 10) == []
+
+
+def test_a_moved_entry_keeps_its_place(runner, open_store):
+    one, two = add(runner, row("one"), row("two")), runner.find("two")
+    asked = open_store()
+    asked.request([Parked(one, "signal", None, None, "first", "1")])
+    asked.request([Parked(two, "signal", None, None, "second", "2")])
+    batch = Batch()
+    batch.inbox_moved.append((runner.inbox(0, 10)[0].n, two))
+    runner.commit(batch)
+    assert runner.parked(one.num) == []
+    assert [entry.name for entry in runner.parked(two.num)] == ["first", "second"]
+
+
+def test_a_new_run_is_refused_while_another_one_of_its_id_is_open(runner, open_store):
+    first = add(runner, row("one"))
+    client = open_store()
+    with pytest.raises(ExecutionExists):
+        client.create([created("one", run=2)])
+    end(runner, first)
+    client.create([created("one", run=2)])
+    assert client.find("one").run == 2

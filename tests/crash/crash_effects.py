@@ -19,6 +19,8 @@ import msgspec
 from crash_book import Book, Done, Step
 from crash_ledger import Effect, Places, Tail
 
+Span = tuple[int, int]
+"""From when to when, in microseconds since 1970."""
 STRAY = frozenset({"exec_step"})
 """Activities that a kill of their worker does not end."""
 TRANSACTIONAL = "tally"
@@ -65,7 +67,7 @@ class Effects:
             self.total += 1
             self.repeated += effect.attempt > 1
 
-    def check(self, book: Book, dooms: list[int], endings: list[tuple[int, int]], outlived: set[int]) -> Iterator[str]:
+    def check(self, book: Book, dooms: list[Span], endings: list[Span], outlived: set[int]) -> Iterator[str]:
         for effect in self._between:
             yield from self._check_again(effect, book, outlived)
         for effect in self._left + self._between:
@@ -103,7 +105,7 @@ class Effects:
         if not given_up or not (effect.activity in STRAY or effect.pid in outlived):
             yield f"what was completed ran again: {effect}"
 
-    def _check_activity(self, done: Done, dooms: list[int], endings: list[tuple[int, int]]) -> Iterator[str]:
+    def _check_activity(self, done: Done, dooms: list[Span], endings: list[Span]) -> Iterator[str]:
         where = f"{done.step} {done.name}"
         if done.completed and done.name != TRANSACTIONAL and not self.attempts[done.step][done.last_attempt]:
             yield f"completed in attempt {done.last_attempt}, which took no effect: {where}"
@@ -112,10 +114,10 @@ class Effects:
         if not done.notes:
             return
         began, ended = done.scheduled.at, done.notes[-1][0]
-        possible = sum(began <= at <= ended for at in dooms)
+        possible = sum(first <= ended and began <= last for first, last in dooms)
         if done.count("interrupted") > possible:
             yield f"{done.count('interrupted')} attempts were interrupted, of {possible} possible: {where}"
-        if done.count("stopped") and not any(asked <= ended and began <= gone for asked, gone in endings):
+        if done.count("stopped") and not any(first <= ended and began <= last for first, last in endings):
             yield f"attempts were stopped, and no process was asked to end: {where}"
         if done.count("error") and done.name != "stumble":
             yield f"an attempt failed: {where} {done.notes}"

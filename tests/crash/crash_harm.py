@@ -143,11 +143,18 @@ class Harm:
         runner = self._wait_for_runner()
         if runner is None or len(self.site.workers) < 2:
             return
+        epoch = self.site.epoch()
         self.site.stop_between_transactions(runner)
         self.site.steal_lock(runner)
         self._wait_for_runner(other_than=runner)
-        self.site.pass_time(self.choose.uniform(0, 0.3))
+        self.site.pass_time(self.choose.choice([0, self.choose.uniform(0, 0.3)]))
         self.site.go_on(runner)
+        deadline = time.monotonic() + PATIENCE_S
+        while self.site.epoch() == epoch:  # until then it may go on
+            if time.monotonic() > deadline:
+                raise Failed(f"nobody becomes the runner\n{self.site.log_end()}")
+            self.site.pass_time(0.005)
+        self.site.is_replaced()
         self.site.pass_time(self.choose.uniform(0, 0.3))
 
     def end_in_order(self) -> None:

@@ -60,8 +60,8 @@ class Site:
         self.spawned = 0
         self.kills = 0
         self.stops = 0
-        self.dooms: list[int] = []
-        """When a worker was killed, or lost the lock, in microseconds since 1970."""
+        self.dooms: list[tuple[int, int]] = []
+        """When a worker was killed, or lost the lock: from when to when, in microseconds since 1970."""
         self.endings: list[tuple[int, int]] = []
         """From when to when one ended in order."""
         self.outlived: set[int] = set()
@@ -192,10 +192,22 @@ class Site:
         process.stopped = False
 
     def steal_lock(self, process: Process) -> None:
-        """Take the runner's lock away behind its back."""
+        """Take the runner's lock away behind its back. It may go on until `is_replaced`."""
         self._doom("steal", process)
         self.outlived.add(process.pid)
         self._lock.path.unlink(missing_ok=True)
+
+    def is_replaced(self) -> None:
+        """Note that the runner which lost its lock has been replaced."""
+        self.dooms[-1] = (self.dooms[-1][0], now_us())
+
+    def epoch(self) -> int:
+        """Give how many runners there have been."""
+        connection = apsw.Connection(str(self.places.database), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            return int(connection.execute("SELECT value FROM perdure_meta WHERE key = 'runner_epoch'").get)
+        finally:
+            connection.close()
 
     def kill_all(self) -> None:
         """Leave nothing running, whatever happened before. Counts as no kill."""
@@ -218,7 +230,7 @@ class Site:
     def _doom(self, what: str, process: Process) -> None:
         self._note(what, process)
         if process.kind == "worker":
-            self.dooms.append(now_us())
+            self.dooms.append((now_us(), now_us()))
 
     def _note(self, what: str, process: Process) -> None:
         append(self.places.folder / "dooms", Doom(f"{what} {process.kind}", process.pid, now_us()))

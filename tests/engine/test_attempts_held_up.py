@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from perdure import Engine, Retry, activity, current_attempt, workflow
+import pytest
+
+from perdure import Engine, Retry, Status, activity, current_attempt, workflow
+from perdure.errors import StaleToken
 from perdure.events import Kind
 
 
@@ -72,3 +75,30 @@ async def test_an_attempt_that_falls_due_in_the_moment_of_a_pause_did_not_die(da
         notes = [event.data for event in engine.store.history(1) if event.kind is Kind.ATTEMPT_FAILED]
     assert numbers == [1, 2]
     assert len(notes) == 1
+
+
+async def test_an_activity_of_a_paused_execution_is_completed_once(database, until):
+    """Found by the torture: evicted and loaded again, it had forgotten that its end waits in the inbox."""
+    tokens: list[str] = []
+
+    @activity
+    async def asks() -> int:
+        tokens.append(current_attempt().token)
+        current_attempt().finish_later()
+
+    @workflow
+    async def job() -> int:
+        return await asks()
+
+    async with Engine(database, workflows=[job], hot=0) as engine:
+        execution = await engine.start(job, id="x")
+        await until(lambda: tokens and engine.store.find("x").status is Status.WAITING)
+        await execution.pause()
+        await engine.complete(tokens[0], 1)
+        await until(lambda: engine._runner and not engine._runner.memory.lives)
+        with pytest.raises(StaleToken):
+            await engine.complete(tokens[0], 2)
+        await execution.resume()
+        assert await execution.result(10) == 1
+        kinds = [event.kind for event in engine.store.history(1)]
+    assert kinds.count(Kind.ACTIVITY_COMPLETED) == 1

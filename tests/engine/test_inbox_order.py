@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 import perdure.engine.runner
-from perdure import Client, Engine, Signal, activity, current_attempt, workflow
-from perdure.events import Kind
+from perdure import Client, Engine, Retry, Signal, Status, activity, current_attempt, workflow
+from perdure.events import Event, Kind
 from perdure.store import Parked
 from perdure.store.sqlite import SqliteStore
 
@@ -22,37 +24,89 @@ async def collect() -> list[int]:
     return received
 
 
+def _received(engine: Engine) -> list[Event]:
+    return [event for event in engine.store.history(1) if event.kind is Kind.SIGNAL_RECEIVED]
+
+
 async def _begin(database) -> None:
     async with Engine(database, workflows=[collect]) as engine:
         await engine.start(collect, id="x")
 
 
-async def test_a_signal_that_comes_while_a_paused_execution_is_resumed_waits_for_those_before_it(database):
+def just_before_the_inbox_is_read(engine: Engine, requests: list[Parked]) -> SqliteStore:
+    """Have another process ask for something in the moment in which the runner looks for what waits for "x"."""
+    assert engine._runner is not None
+    store, other = engine._runner.store, SqliteStore(engine.path)
+    parked, left = store.parked, [requests]
+
+    def parked_just_after_others_came(num: int):
+        while left:
+            other.request(left.pop())
+        return parked(num)
+
+    store.parked = parked_just_after_others_came
+    return other
+
+
+@pytest.mark.parametrize("paused_again", [False, True])
+async def test_what_comes_while_an_execution_is_resumed_waits_for_what_came_before(database, until, paused_again):
     """Found by the torture: whoever is resumed looks into the inbox, and found what was not its turn yet."""
     await _begin(database)
     async with Client(database) as client:
         execution = client.execution("x")
         await execution.pause()
         await execution.resume()
-        for value in (1, 2):
+        before = [] if paused_again else [1, 2]
+        for value in before:
             await execution.signal(number, value)
+        row = client.store.find("x")
+    requests = [Parked(row, "pause"), Parked(row, "resume")] if paused_again else []
+    requests += [Parked(row, "signal", None, None, "number", str(value)) for value in (3, 4)]
     async with Engine(database, workflows=[collect]) as engine:
-        assert engine._runner is not None
-        store = engine._runner.store
-        parked = store.parked
-        other = SqliteStore(database)
-
-        def parked_just_after_another_came(num: int):
-            row = other.get(num)
-            assert row is not None
-            other.request([Parked(row, "signal", None, None, "number", "3")])
-            return parked(num)
-
-        store.parked = parked_just_after_another_came
+        other = just_before_the_inbox_is_read(engine, requests)
+        await until(lambda: len(_received(engine)) >= len(before) + 2)
         await engine.execution("x").signal(number, LAST)
-        received = await engine.execution("x", collect).result(10)
+        assert await engine.execution("x", collect).result(10) == [*before, 3, 4]
         other.close()
-    assert received[:2] == [1, 2]
+
+
+async def test_an_execution_that_is_paused_in_the_moment_of_resuming_starts_nothing(database, until):
+    """Found by the torture: an attempt that was due seemed to have been started, and to have died."""
+    clock_us = 1_800_000_000_000_000
+    numbers: list[int] = []
+    gate = asyncio.Event()
+
+    @activity(retry=Retry(initial_s=60, jitter=False))
+    async def fails_once() -> str:
+        numbers.append(current_attempt().number)
+        if len(numbers) == 1:
+            raise ValueError("no")
+        await gate.wait()
+        return "done"
+
+    @workflow
+    async def job() -> str:
+        return await fails_once()
+
+    async with Engine(database, workflows=[job], now=lambda: clock_us, hot=0) as engine:
+        execution = await engine.start(job, id="x")
+        await until(engine.store.next_due)
+        await execution.pause()
+        clock_us += 3_600_000_000
+        engine.doorbell.ring("runner")
+        await until(lambda: engine.store.next_due() is None)
+        row = engine.store.find("x")
+        other = just_before_the_inbox_is_read(engine, [Parked(row, "pause")])
+        await execution.resume()
+        await until(lambda: engine.store.find("x").status is Status.PAUSED and not engine.store.parked(1))
+        clock_us += 1_000_000
+        gate.set()
+        await execution.resume()
+        assert await execution.result(10) == "done"
+        reasons = [event.data for event in engine.store.history(1) if event.kind is Kind.ATTEMPT_FAILED]
+        other.close()
+    assert len(reasons) == 1
+    assert numbers == [1, 2]
 
 
 async def test_what_comes_while_much_waits_does_not_overtake_it(database, monkeypatch):

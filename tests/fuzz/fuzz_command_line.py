@@ -18,7 +18,7 @@ PROGRAM = typer.main.get_command(app)
 """Made once: `perdure.cli.main` makes it anew each time, which takes longer than most commands."""
 CODES = frozenset(code.value for code in ExitCode)
 STEERING = frozenset(map(chr, (*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)))) - {"\n"}
-"""What makes a terminal do something. A tab in a pipe stands between fields."""
+"""What makes a terminal do something, unless it was typed. A tab in a pipe stands between fields."""
 
 LOOKING = (
     ("list",), ("list", "--json"), ("list", "--limit", "3", "--status", "blocked", "--status", "failed"),
@@ -66,10 +66,11 @@ def perdure(database: Path, *arguments: str, terminal: bool = False, stdin: byte
         sys.stdin = before[1]
     said = Said(code, out.getvalue(), err.getvalue())
     steering = STEERING if terminal else STEERING - {"\t"}
-    raw = {char for char in said.out + said.err if char in steering}
+    raw = {char for char in said.out + said.err if char in steering} - set("".join(arguments))
     assert code in CODES, f"{arguments}: exit code {code}\n{said.err}"
     assert not raw, f"{arguments}: writes {raw}\n{said.out[:2000]!r}\n{said.err[:2000]!r}"
-    assert code in (ExitCode.OK, ExitCode.FAILED) or "error" in said.err.lower(), f"{arguments}: says nothing: {said}"
+    words = (said.out + said.err).lower()
+    assert code in (ExitCode.OK, ExitCode.FAILED) or "error" in words or "usage" in words, f"{arguments}: {said}"
     return said
 
 
@@ -77,6 +78,7 @@ def look(database: Path, ids: list[str], terminal: bool = False) -> None:
     """Run every command that looks, on the whole and on each of `ids`."""
     for command in LOOKING:
         perdure(database, *command, terminal=terminal)
+    perdure(database, "verify", str(database), "fuzz_workload", terminal=terminal)
     for id in ids:
         for command in LOOKING_AT:
             perdure(database, *(word.format(id) for word in command), terminal=terminal)

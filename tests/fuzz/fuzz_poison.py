@@ -14,8 +14,8 @@ from typing import Any
 import apsw
 import msgspec
 import zstandard
-
 from fuzz_canary import CANARY
+
 from perdure.events import Kind
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\n\u202e"
@@ -29,8 +29,8 @@ CLASSES = (
     "builtins:KeyboardInterrupt", "builtins:UnicodeDecodeError", "builtins:ExceptionGroup", "builtins:OSError",
     "perdure.errors:NonDeterminismError", "perdure.errors:StoreError", "perdure.errors:ContinueAsNew",
     "perdure.errors:Evicted", "asyncio.exceptions:CancelledError", "asyncio.exceptions:TimeoutError",
-    "concurrent.futures._base:CancelledError", "urllib.error:HTTPError", "fuzz_canary:Boom", "fuzz_canary:Quiet", f"{CANARY}:Boom",
-    f"{CANARY}.inner:Boom", "antigravity:Error", "", ":", "a" * 10_000, ESCAPES,
+    "concurrent.futures._base:CancelledError", "urllib.error:HTTPError", "fuzz_canary:Boom", "fuzz_canary:Quiet",
+    f"{CANARY}:Boom", f"{CANARY}.inner:Boom", "antigravity:Error", "", ":", "a" * 10_000, ESCAPES,
 )  # fmt: skip
 TEXTS = (
     "", "null", "true", "0", "-1", "1e400", "9" * 5_000, "9" * 30, '""', "[]", "{}", "[[]]", '{"a":', '"\\ud800"',
@@ -116,7 +116,9 @@ class Poisoner:
         parts = ", ".join(f"iif(typeof({n}) = 'text', CAST({n} AS BLOB), {n})" for n in names)
         kinds = ", ".join(f"typeof({name})" for name in names)
         found = []
-        for row in self.connection.execute(f"SELECT {kinds}, {parts} FROM {table} WHERE {self._key(table)} = ?", (num,)):
+        for row in self.connection.execute(
+            f"SELECT {kinds}, {parts} FROM {table} WHERE {self._key(table)} = ?", (num,)
+        ):
             columns = zip(names, row[: len(names)], row[len(names) :], strict=True)
             found.append({name: _Text(value) if kind == "text" else value for name, kind, value in columns})
         return found

@@ -52,6 +52,7 @@ class Round:
 
     def __init__(self, base: Base, folder: Path, seed: int) -> None:
         self.base = base
+        self.seed = seed
         self.draw = random.Random(seed)
         self.folder = folder
         self.database = folder / f"round{seed}.db"

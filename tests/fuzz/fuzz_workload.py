@@ -205,7 +205,7 @@ def token_file(database: Path, id: str) -> Path:
     return database.with_name(f"token-{id}")
 
 
-async def drive(engine: Engine, ids: Iterable[str], tokens: Path) -> dict[str, Any]:
+async def drive(engine: Engine, ids: Iterable[str], tokens: Path, patience_s: float = PATIENCE_S) -> dict[str, Any]:
     """Do for each execution what its end needs, and give how each has ended: its result, or what went wrong."""
 
     async def bring(id: str) -> Any:
@@ -221,7 +221,7 @@ async def drive(engine: Engine, ids: Iterable[str], tokens: Path) -> dict[str, A
 
     async def one(id: str) -> Any:
         try:
-            return await asyncio.wait_for(bring(id), PATIENCE_S)
+            return await asyncio.wait_for(bring(id), patience_s)
         except Exception as error:
             return str(error) if isinstance(error, Refused) else error
 

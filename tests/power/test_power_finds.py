@@ -8,6 +8,8 @@ import pytest
 from power_campaign import FULL, NORMAL, Campaign
 from power_recorder import Recorder
 
+from perdure.engine.outcomes import Outcomes
+from perdure.engine.runner import Runner
 from perdure.store.sqlite import SqliteStore, store
 
 CUTS = 120
@@ -53,7 +55,8 @@ def test_a_folder_that_is_not_synced(seed, tmp_path, monkeypatch):
 def test_effects_and_answers_that_come_before_their_commit(seed, tmp_path, monkeypatch):
     commit = SqliteStore.commit
     runners = []
-    monkeypatch.setattr("perdure.engine.runner.Runner.recover", _remember(runners))
+    recover = Runner.recover
+    monkeypatch.setattr(Runner, "recover", lambda self: (runners.append(self), recover(self)))
 
     def late(self, batch):
         runners[-1]._effects(runners[-1].work)
@@ -63,27 +66,6 @@ def test_effects_and_answers_that_come_before_their_commit(seed, tmp_path, monke
     assert_found("was said, and was not in the file", seed, tmp_path)
 
 
-def _remember(runners):
-    from perdure.engine.runner import Runner
-
-    recover = Runner.recover
-
-    def remembering(self):
-        runners.append(self)
-        recover(self)
-
-    return remembering
-
-
-def test_a_completed_activity_that_runs_again(seed, tmp_path, monkeypatch):
-    """As it would if a new runner did not look at how the activities of an execution have ended."""
-    from perdure.engine.loading import load
-
-    def forgetful(store, row, workflow, max_bytes):
-        live, first = load(store, row, workflow, max_bytes)
-        for attempt in live.attempts.values():
-            attempt.number = 1
-        return live, first
-
-    monkeypatch.setattr("perdure.engine.loading.load", forgetful)
-    assert_found("ran twice", seed, tmp_path)
+def test_an_attempt_that_is_taken_for_one_that_never_ran(seed, tmp_path, monkeypatch):
+    monkeypatch.setattr(Outcomes, "_may_have_run", lambda *attempt: False)
+    assert_found("an attempt ran twice", seed, tmp_path)

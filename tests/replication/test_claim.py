@@ -16,6 +16,7 @@ from replicated_shop import ALL, count, go, slowly, stream, wait
 from servers import S3Server, tool
 
 from perdure import Client, Engine
+from perdure.errors import StoreError
 from perdure.replication.beacon import KEY as BEACON
 from perdure.replication.beacon import decode
 from perdure.replication.bucket import Bucket
@@ -111,6 +112,17 @@ async def test_a_copy_with_commits_that_are_not_in_the_bucket_is_kept(
     assert not found.complete
     assert f"{path} is kept" in caplog.text
     assert await names(path) == {"a", "b"}
+
+
+async def test_without_a_valid_lease_nothing_is_committed(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Claim(Replica(target.url)) as claim:
+        async with Engine(claim.path, ALL, replicate=claim.replica) as engine:
+            with monkeypatch.context() as patched:
+                patched.setattr(claim.lease, "valid", lambda: False)
+                with pytest.raises(StoreError, match="in doubt"):
+                    await engine.start(count, 2, id="a")
+            assert await names(claim.path) == set()
+            assert await (await engine.start(count, 2, id="b")).result(30) == 2  # and it goes on by itself
 
 
 async def test_a_zombie_writes_no_beacon(target: Target, until: Until) -> None:

@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import apsw
-import msgspec
 
-from perdure.events import CLOSING, Event, Kind
+from perdure.events import Event, Kind
 from perdure.replay.run import effective
 from perdure.types import Status
 from simulation.disk import Change, SimulatedStore
@@ -43,8 +42,8 @@ class Auditor:
         self.leader: Process | None = None
         self.tally: set[str] = set()
         """Idempotency keys of transactional activities whose row is in the file."""
-        self._of_inbox: dict[int, int] = {}
-        """Entries of the inbox to the execution that they are for."""
+        self.proofs: set[tuple[int, int]] = set()
+        """Activities of which the file ever said that an attempt starts, (execution, seq)."""
 
     def demand(self, holds: bool, text: str, invariant: int) -> None:
         if not holds:
@@ -73,7 +72,7 @@ class Auditor:
             shadow = self.shadows[num]
             earlier = shadow.before
             self.demand(earlier is None or earlier.status.closed, f"{shadow.id} has two open runs", 6)
-            problem = shadow.follow() or shadow.problem()
+            problem = shadow.follow() or shadow.problem() or self._problem_of_family(shadow)
             self.demand(not problem, f"{shadow} {problem}", 4 if "replay" in problem else 0)
         self._check_tally(changes, rows)
 
@@ -89,6 +88,8 @@ class Auditor:
             case "state":
                 return self._entry(self._shadow(change, 0).state, change, 1, 2)
             case "heartbeat":
+                if change.after is not None:
+                    self.proofs.add(change.after[:2])
                 return self._entry(self._shadow(change, 0).beats, change, 1, None)
             case "inbox":
                 return self._inbox(process, change)
@@ -112,7 +113,11 @@ class Auditor:
         shadow = self._shadow(change, 0)
         shadow.append(change)
         self.events += 1
-        self.timeline.note(process, "event", (str(shadow), shadow.events[-1]))
+        event = shadow.events[-1]
+        self.timeline.note(process, "event", (str(shadow), event))
+        if event.kind is Kind.ACTIVITY_FAILED and ":AttemptInterrupted" in (event.data or ""):
+            ran = (shadow.num, event.ref) in self.proofs
+            self.demand(ran, f"{shadow} is told that #{event.ref} was interrupted, and it never started", 3)
         return shadow.num
 
     def _execution(self, process: Process, change: Change) -> int:
@@ -124,7 +129,11 @@ class Auditor:
             self.demand(row[2] == (1 if before is None else before.number + 1), f"{row[1]} has run {row[2]}", 0)
             self.shadows[row[0]] = self.newest[row[1]] = Shadow(row, before)
         else:
-            self.shadows[row[0]].row = row
+            shadow = self.shadows[row[0]]
+            blocks = row[4] == Status.BLOCKED and shadow.status is not Status.BLOCKED
+            self.demand(not (blocks and process.is_current), f"{shadow} is blocked: {row[11]}", 4)
+            shadow.was_blocked = shadow.status is Status.BLOCKED or not process.is_current
+            shadow.row = row
         self.timeline.note(process, "status", f"{row[1]} (run {row[2]}) {row[4]}")
         num: int = row[0]
         return num
@@ -157,6 +166,8 @@ class Auditor:
             del before.parked[row[0]]
         if change.after is not None:
             shadow.parked[row[0]] = row
+            if row[3] == Kind.TIMER_FIRED:
+                shadow.fired.add(row[4])
         if change.before is None:
             key = (shadow.id, row[2], row[6] if row[2] == "signal" else None)
             self.requests[key] = self.requests.get(key, 0) + 1
@@ -181,6 +192,19 @@ class Auditor:
             if change.table == "perdure_event" and change.after is not None:
                 asks = change.after[2] == Kind.STARTED and change.after[1] == 1
             self.demand(asks, f"{store.process} is not the runner (epoch {store.writer.epoch}) and wrote {change}", 6)
+
+    def _problem_of_family(self, shadow: Shadow) -> str:
+        """Give what is wrong between an execution and its parent and children."""
+        if shadow.closing is None:
+            return ""
+        parent = self.shadows.get(shadow.row[7] or 0)
+        if parent is not None and parent.closing is None and parent.waits_for(shadow.row[8]):
+            return f"has ended, and its parent {parent} was not told"
+        for child in [s for s in self.shadows.values() if s.row[7] == shadow.num and s.closing is None]:
+            started = shadow.events[child.row[8] - 1].data or ""
+            if '"on_parent_end":"abandon"' not in started and not child.told(Kind.CANCEL_REQUESTED):
+                return f"has ended, and its child {child} was not cancelled"
+        return ""
 
     def _check_tally(self, changes: Iterable[Change], rows: list[tuple[str, bool]]) -> None:
         """A transactional activity's row and its end in the log come in the same commit."""
@@ -210,7 +234,7 @@ class Auditor:
         scheduled = event is not None and event.kind is Kind.ACTIVITY_SCHEDULED
         self.demand(scheduled, f"attempt {number} of {call} starts, and its schedule is not in the file", 3)
         assert shadow is not None
-        if process is not self.leader:
+        if process is not self.leader or process.is_committing:  # then it does not know yet what is in the file
             return
         answers = [event for event in effective(shadow.events) if event.ref == seq]
         ended = next((event for event in answers if event.kind in _ENDED), None)
@@ -240,49 +264,6 @@ class Auditor:
         shadow = self.newest.get(id)
         return 0 if shadow is None else shadow.count(Kind.REOPENED)
 
-    # --- what callers were told ---------------------------------------------------------------------------------------
-
-    def told_started(self, id: str) -> None:
-        self.demand(id in self.newest, f"a caller was told that {id} has started", 2)
-
-    def told_signal(self, id: str, value: str) -> None:
-        data = msgspec.json.encode(value).decode()
-        here = (id, "signal", data) in self.requests or any(
-            event.kind is Kind.SIGNAL_RECEIVED and event.data == data for event in self._events(id)
-        )
-        self.demand(here, f"a caller was told that {id} was sent {value}", 2)
-
-    def told_request(self, id: str, what: str, kind: Kind) -> None:
-        ended = self.newest[id].closing is not None  # before it came to that
-        done = ended or (id, what, None) in self.requests or any(event.kind is kind for event in self._events(id))
-        self.demand(done, f"a caller was told that {id} takes {what}", 2)
-
-    def told_stale(self, sealed: str) -> None:
-        num, seq, number, digest = sealed.split(".")
-        shadow = self.shadows[int(num)]
-        note = shadow.notes.get(int(seq))
-        if shadow.closing is None and note is not None and note.kind is Kind.ATTEMPT_DEFERRED:
-            left = msgspec.json.decode(note.data or "{}")
-            waits = int(seq) in shadow.open_activities()
-            good = waits and (left["attempt"], left["secret"]) == (int(number), digest)
-            self.demand(not good, f"a caller was told that the token of {shadow} #{seq} is stale, and it is not", 2)
-
-    def told_end(self, id: str, status: Status, data: str | None) -> None:
-        ends = [event for event in self._events(id) if event.kind in CLOSING]
-        found = any(event.data == data or status is not Status.COMPLETED for event in ends)
-        self.demand(found, f"a caller was told that {id} has {status} with {data}", 2)
-
-    def refused_signal(self, id: str, value: str) -> None:
-        """Check that what a caller was refused is not in the file all the same."""
-        data = msgspec.json.encode(value).decode()
-        there = any(event.kind is Kind.SIGNAL_RECEIVED and event.data == data for event in self._events(id))
-        self.demand(not there and (id, "signal", data) not in self.requests, f"{id} refused {value} and has it", 2)
-
-    def _events(self, id: str) -> Iterable[Event]:
-        for shadow in self.shadows.values():
-            if shadow.id == id:
-                yield from shadow.events
-
     # --- the whole file -----------------------------------------------------------------------------------------------
 
     def compare(self, connection: apsw.Connection) -> None:
@@ -294,7 +275,7 @@ class Auditor:
             stored.setdefault(num, []).append(Event(seq, Kind(kind), at, ref, name, data))
         known = {num: shadow.events for num, shadow in self.shadows.items() if shadow.events}
         self.demand(stored == known, "the events in the file are not those that were committed", 1)
-        rows = dict((row[0], row) for row in connection.execute("SELECT * FROM perdure_execution"))
+        rows = {row[0]: row for row in connection.execute("SELECT * FROM perdure_execution")}
         self.demand(rows == {num: s.row for num, s in self.shadows.items()}, "executions differ from commits", 1)
         timers = set(connection.execute("SELECT execution, due_at, seq, purpose FROM perdure_timer"))
         mine = {(num, *timer) for num, shadow in self.shadows.items() for timer in shadow.timers}

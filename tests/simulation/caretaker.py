@@ -4,16 +4,20 @@ who waits for an answer gets it, who is paused is resumed."""
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from perdure import Client
 from perdure.events import Kind
 from perdure.types import Status
 from simulation.errands import Answer, Demand, Errand, Read, Send, Start, Stream, Watch
-from simulation.programs import Drawing
+from simulation.plain_workflow import plain
+from simulation.programs import Drawing, Program
 from simulation.shadow import Shadow
-from simulation.workflows import COLLECTOR, collect, number, plain, play
+from simulation.witness import Witness
+from simulation.workflows import COLLECTOR, collect, number, play
 
 if TYPE_CHECKING:
+    from perdure.workflow import Workflow
     from simulation.world import World
 
 SLOW_S = 0.4
@@ -26,14 +30,16 @@ class Caretaker:
     def __init__(self, world: World, dice: random.Random) -> None:
         self.world = world
         self.dice = dice
-        self.drawing = Drawing(dice)
+        self.drawing = Drawing(dice, world.options.deploys)
         self.hurrying = False
         self.streams: list[Stream] = []
         self.terminated: set[str] = set()
         self._sent: dict[tuple[str, int, str], int] = {}
         """Signals that were asked for: by (id, run, name) how many."""
         self._resuming: set[str] = set()
+        self._retried: set[str] = set()
         self._last: Send | None = None
+        self._serial = 0
 
     # --- planning -----------------------------------------------------------------------------------------------------
 
@@ -42,11 +48,11 @@ class Caretaker:
         for n in range(self.world.options.roots):
             self._plan_root(f"root-{n}", self.dice.uniform(0.0, until_s * 0.7))
         if self.dice.random() < 0.6:
-            self._plan(Start(self.world.auditor, COLLECTOR, collect, []), 0.0)
+            self._plan(Start(self.world.witness, COLLECTOR, collect, []), 0.0)
             if self.dice.random() < 0.5:
-                self._plan(Demand(self.world.auditor, COLLECTOR, "pause"), self.dice.uniform(0.0, until_s))
+                self._plan(Demand(self.world.witness, COLLECTOR, "pause"), self.dice.uniform(0.0, until_s))
             for n in range(self.dice.randint(1, 2)):
-                self.streams.append(stream := Stream(self.world.auditor, f"sender-{n}", self.dice.randint(2, 8)))
+                self.streams.append(stream := Stream(self.world.witness, f"sender-{n}", self.dice.randint(2, 8)))
                 self._plan(stream, self.dice.uniform(0.0, until_s))
         self.world.scheduler.after(SLOW_S, self._look_after)
 
@@ -54,31 +60,43 @@ class Caretaker:
         self.world.desk.plan(errand, delay_s)
 
     def _plan_root(self, id: str, at_s: float) -> None:
-        auditor, dice = self.world.auditor, self.dice
-        for _ in range(dice.choice([1, 1, 2, 3])):
-            self._plan(self._start(id, first := dice.random() < 0.8), at_s + (0 if first else dice.uniform(0, 3)))
-        for what, rate in ("cancel", 0.15), ("terminate", 0.05), ("pause", 0.2), ("retry", 0.1):
+        witness, dice = self.world.witness, self.dice
+        work = self._draw_work()
+        self._plan(self._start(id, work), at_s)
+        for _ in range(dice.choice([0, 0, 1, 2])):  # more callers, most of them with the same input
+            other = work if dice.random() < 0.8 else self._draw_work()
+            self._plan(self._start(id, other), at_s + dice.choice([0.0, dice.uniform(0.0, 3.0)]))
+        for what, rate in ("cancel", 0.15), ("terminate", 0.05), ("pause", 0.2):
             if dice.random() < rate:
-                self._plan(Demand(auditor, id, what), at_s + dice.uniform(0.0, 4.0))
+                self._plan(Demand(witness, id, what), at_s + dice.uniform(0.0, 4.0))
                 if what == "terminate":
                     self.terminated.add(id)
+        if dice.random() < 0.1:
+            self._plan(Demand(witness, id, "pause"), paused := at_s + dice.uniform(0.0, 2.0))
+            self._plan(Demand(witness, id, "cancel"), paused + dice.uniform(0.0, 0.4))
+        if self.world.options.storms:
+            self._plan_storm(id, at_s)
         for _ in range(dice.randint(0, 2)):
-            self._plan(Watch(auditor, id), at_s + dice.uniform(0.0, 4.0))
-        self._plan(Read(auditor, id), at_s + dice.uniform(0.0, 4.0))
+            self._plan(Watch(witness, id), at_s + dice.uniform(0.0, 4.0))
+        self._plan(Read(witness, id), at_s + dice.uniform(0.0, 4.0))
 
-    def _start(self, id: str, ordinary: bool) -> Start:
-        plain_one = self.dice.random() < 0.25
-        workflow = plain if plain_one else play
-        if not ordinary or not hasattr(self, "_programs"):
-            self._programs = getattr(self, "_programs", {})
-        program = self._programs.setdefault(
-            id, (workflow, self.drawing.plain_program() if plain_one else self.drawing.program())
-        )
-        if not ordinary:
-            program = (play, self.drawing.program())
+    def _plan_storm(self, id: str, at_s: float) -> None:
+        dice = self.dice
+        moments = [at_s + dice.choice([dice.uniform(0.0, 0.01), dice.uniform(0.0, 3.0)]) for _ in range(3)]
+        for _ in range(dice.randint(4, 9)):
+            what = dice.choice(["pause", "pause", "resume", "resume", "retry", "retry", "start", "cancel"])
+            asked = self._start(id, self._draw_work()) if what == "start" else Demand(self.world.witness, id, what)
+            self._plan(asked, dice.choice(moments))
+
+    def _draw_work(self) -> tuple[Workflow[..., Any, Any], Program]:
+        if self.dice.random() < 0.25:
+            return plain, self.drawing.plain_program()
+        return play, self.drawing.program()
+
+    def _start(self, id: str, work: tuple[Workflow[..., Any, Any], Program]) -> Start:
         conflict = self.dice.choice(["join", "join", "join", "reject", "replace"])
         timeout_s = self.dice.choice([None, None, None, self.dice.uniform(0.5, 5.0)])
-        return Start(self.world.auditor, id, program[0], program[1], on_conflict=conflict, timeout_s=timeout_s)
+        return Start(self.world.witness, id, *work, on_conflict=conflict, timeout_s=timeout_s)
 
     def hurry(self) -> None:
         """From now on let nothing wait."""
@@ -90,12 +108,20 @@ class Caretaker:
         for shadow in list(self.world.auditor.newest.values()):
             if not shadow.status.closed and (self.hurrying or self.dice.random() < 0.5):
                 self._help(shadow)
+            elif self._may_be_retried(shadow) and self.dice.random() < 0.3:
+                self._retried.add(shadow.id)
+                self._plan(Demand(self.world.witness, shadow.id, "retry"), self.dice.random())
         if self.hurrying:
             self._end_collection()
         self.world.scheduler.after(HURRY_S if self.hurrying else SLOW_S, self._look_after)
 
+    def _may_be_retried(self, shadow: Shadow) -> bool:
+        """Say whether it failed, and nothing is lost by that: what a child said to a parent that had ended is."""
+        if shadow.status is not Status.FAILED or shadow.id in self._retried or "chat-" in str(shadow.events[0].data):
+            return False
+        return "chat-" not in str(shadow.events[min(1, len(shadow.events) - 1)].data)
+
     def _help(self, shadow: Shadow) -> None:
-        auditor = self.world.auditor
         if shadow.status is Status.PAUSED and shadow.id not in self._resuming:
             self._resuming.add(shadow.id)
             self._plan(_Resume(self, shadow.id), 0.0)
@@ -107,12 +133,13 @@ class Caretaker:
             received = shadow.count(Kind.SIGNAL_RECEIVED)
             if waiting and name.startswith("k") and self._sent.get(key, -1) < received:
                 self._sent[key] = received
-                self._plan(Send(auditor, shadow.id, name), 0.0)
+                self._serial += 1
+                self._plan(Send(self.world.witness, shadow.id, name, self._serial), 0.0)
 
     def asked(self, token: str, key: str) -> None:
         """Answer an activity that waits for the outside, sooner or later."""
         delay_s = 10 ** self.dice.uniform(-3.0, -0.5 if self.hurrying else 0.5)
-        self._plan(Answer(self.world.auditor, key, token, key), delay_s)
+        self._plan(Answer(self.world.witness, key, token, key), delay_s)
 
     def resumed(self, id: str) -> None:
         self._resuming.discard(id)
@@ -127,7 +154,7 @@ class Caretaker:
         others = [s for s in self.world.auditor.newest.values() if s is not collector and not s.status.closed]
         busy = [errand for errand in self.world.desk.open if errand.essential]
         if not others and not busy:
-            self._last = _Last(self.world.auditor)
+            self._last = _Last(self.world.witness)
             self._plan(self._last, 0.0)
 
     def all_done(self) -> bool:
@@ -148,11 +175,11 @@ class _Resume(Demand):
     """Resume an execution that was found paused."""
 
     def __init__(self, caretaker: Caretaker, id: str) -> None:
-        super().__init__(caretaker.world.auditor, id, "resume")
+        super().__init__(caretaker.world.witness, id, "resume")
         self.caretaker = caretaker
 
-    async def ask(self, client: object) -> object:
-        answer = await super().ask(client)  # type: ignore[arg-type]
+    async def ask(self, client: Client) -> object:
+        answer = await super().ask(client)
         self.caretaker.resumed(self.id)
         return answer
 
@@ -160,8 +187,8 @@ class _Resume(Demand):
 class _Last(Send):
     """The last value of the collector."""
 
-    def __init__(self, auditor: object) -> None:
-        super().__init__(auditor, COLLECTOR, number.name)  # type: ignore[arg-type]
+    def __init__(self, witness: Witness) -> None:
+        super().__init__(witness, COLLECTOR, number.name, 0)
 
     @property
     def value(self) -> str:

@@ -38,7 +38,7 @@ class Desk:
         return next((str(process) for process, mine in self.hands.items() if errand in mine), "nobody")
 
     def _give(self, errand: Errand) -> None:
-        places = self.world.open_processes()
+        places = self.world.places(errand)
         if not places:
             self.plan(errand, 0.2)
             return

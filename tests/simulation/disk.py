@@ -42,7 +42,7 @@ class Fate:
     commit_s: float = 0.0
     told_s: float = 0.0
     """Between the commit and the process hearing of it."""
-    error: apsw.Error | None = None
+    error: Exception | None = None
     at_statement: int = -1
     """The statement that raises `error`: 0 is BEGIN, -1 COMMIT."""
     rolls_back: bool = False
@@ -95,13 +95,13 @@ class DiskConnection(apsw.Connection):
 
     def attach(self, store: SimulatedStore) -> None:
         self.store, self.process, self.disk = store, store.process, store.disk
-        self.changes: list[Change] = []
+        self.noted: list[Change] = []
         self._mark = 0
         self.process.resources.append(self)
         self.preupdate_hook(self._changed)
 
     def _changed(self, update: apsw.PreUpdate) -> None:
-        self.changes.append(Change(update.table_name, update.old, update.new))
+        self.noted.append(Change(update.table_name, update.old, update.new))
 
     def taken_back(self) -> None:
         self.disk.free(self)
@@ -109,14 +109,14 @@ class DiskConnection(apsw.Connection):
 
     # --- statements ---------------------------------------------------------------------------------------------------
 
-    def execute(self, sql: str, *arguments: Any, **options: Any) -> Any:
+    def execute(self, sql: str, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]  # passed on
         special = _SPECIAL.get(sql)
         if special is not None:
             return special(self)
         self._statement()
         return super().execute(sql, *arguments, **options)
 
-    def executemany(self, sql: str, *arguments: Any, **options: Any) -> Any:
+    def executemany(self, sql: str, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]  # passed on
         self._statement()
         return super().executemany(sql, *arguments, **options)
 
@@ -149,7 +149,7 @@ class DiskConnection(apsw.Connection):
             waited += 0.002
         result = super().execute("BEGIN IMMEDIATE")
         self.disk.writer = self
-        self.changes, self._mark = [], 0
+        self.noted, self._mark = [], 0
         return result
 
     def _commit(self) -> Any:
@@ -159,7 +159,7 @@ class DiskConnection(apsw.Connection):
             self._fail()
         result = super().execute("COMMIT")
         self.disk.free(self)
-        changes, self.changes = self.changes, []
+        changes, self.noted = self.noted, []
         self._fate = Fate()
         self.disk.scheduler.call(lambda: self.disk.committed(self.store, changes))
         self._scene("told", fate.told_s, fate)
@@ -168,15 +168,15 @@ class DiskConnection(apsw.Connection):
     def _rollback(self) -> Any:
         result = super().execute("ROLLBACK")
         self.disk.free(self)
-        self.changes = []
+        self.noted = []
         return result
 
     def _savepoint(self) -> Any:
-        self._mark = len(self.changes)
+        self._mark = len(self.noted)
         return super().execute("SAVEPOINT activity")
 
     def _undo(self) -> Any:
-        del self.changes[self._mark :]
+        del self.noted[self._mark :]
         return super().execute("ROLLBACK TO activity")
 
     def _scene(self, place: str, wait_s: float, fate: Fate | None = None) -> None:
@@ -227,4 +227,3 @@ class Closing:
 
     def taken_back(self) -> None:
         self.connection.close(True)
-

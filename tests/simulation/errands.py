@@ -1,6 +1,6 @@
 """What callers ask of executions. An errand is carried out by some process; refused or interrupted, it is asked again.
 
-`ask` returns once its answer is final. After every answer the auditor checks that what the caller was told is so.
+`ask` returns once its answer is final. After every answer the witness checks that what the caller was told is so.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from perdure import Client
+from perdure import Client, Execution
 from perdure.client.token import seal
 from perdure.errors import ExecutionClosed, ExecutionExists, PerdureError, StaleToken, StoreError
 from perdure.events import Kind
 from perdure.types import Status
-from simulation.auditor import Auditor
-from simulation.workflows import COLLECTOR, Broken, number
+from simulation.activities import Broken
+from simulation.witness import Witness
+from simulation.workflows import COLLECTOR, number
 
 if TYPE_CHECKING:
     from perdure.workflow import Workflow
@@ -28,8 +29,8 @@ class Errand(ABC):
     essential = True
     """Whether the world waits for its answer."""
 
-    def __init__(self, auditor: Auditor, id: str) -> None:
-        self.auditor = auditor
+    def __init__(self, witness: Witness, id: str) -> None:
+        self.witness = witness
         self.id = id
 
     def __str__(self) -> str:
@@ -41,18 +42,20 @@ class Errand(ABC):
 
     def refused(self) -> None:
         """Take note that an error came back that says: not done."""
+        return
 
     def interrupted(self) -> None:
         """Take note that nobody knows whether it was done."""
+        return
 
 
 class Start(Errand):
     """Start an execution, perhaps under an id that is taken."""
 
     def __init__(
-        self, auditor: Auditor, id: str, workflow: Workflow[..., Any, Any], argument: Any, **options: Any
+        self, witness: Witness, id: str, workflow: Workflow[..., Any, Any], argument: Any, **options: Any
     ) -> None:
-        super().__init__(auditor, id)
+        super().__init__(witness, id)
         self.workflow = workflow
         self.argument = argument
         self.options = options
@@ -61,18 +64,19 @@ class Start(Errand):
         try:
             await client.start(self.workflow, self.argument, id=self.id, **self.options)
         except ExecutionExists:
-            self.auditor.told_started(self.id)
+            self.witness.told_started(self.id)
             return "exists"
-        self.auditor.told_started(self.id)
+        self.witness.told_started(self.id)
         return "started"
 
 
 class Send(Errand):
     """Send a signal, under another value each time that nobody knows whether the last one arrived."""
 
-    def __init__(self, auditor: Auditor, id: str, name: str) -> None:
-        super().__init__(auditor, id)
+    def __init__(self, witness: Witness, id: str, name: str, serial: int) -> None:
+        super().__init__(witness, id)
         self.name = name
+        self.serial = serial
         self.tries = 0
 
     def __str__(self) -> str:
@@ -80,18 +84,18 @@ class Send(Errand):
 
     @property
     def value(self) -> Any:
-        return f"{self.name}#{self.tries}"
+        return f"{self.name}#{self.serial}.{self.tries}"
 
     async def ask(self, client: Client) -> object:
         try:
             await client.execution(self.id).signal(self.name, self.value)
         except ExecutionClosed:
             return "closed"
-        self.auditor.told_signal(self.id, self.value)
+        self.witness.told_signal(self.id, self.value)
         return "sent"
 
     def refused(self) -> None:
-        self.auditor.refused_signal(self.id, self.value)
+        self.witness.refused_signal(self.id, self.value)
 
     def interrupted(self) -> None:
         self.tries += 1
@@ -100,8 +104,8 @@ class Send(Errand):
 class Stream(Errand):
     """Send the collector a number of values, one after the other."""
 
-    def __init__(self, auditor: Auditor, sender: str, count: int) -> None:
-        super().__init__(auditor, COLLECTOR)
+    def __init__(self, witness: Witness, sender: str, count: int) -> None:
+        super().__init__(witness, COLLECTOR)
         self.sender = sender
         self.count = count
         self.sent = 0
@@ -120,13 +124,13 @@ class Stream(Errand):
     async def ask(self, client: Client) -> object:
         while self.sent < self.count:
             await client.execution(self.id).signal(number, self.value)
-            self.auditor.told_signal(self.id, self.value)
+            self.witness.told_signal(self.id, self.value)
             self.told.append(self.value)
             self.sent += 1
         return "sent"
 
     def refused(self) -> None:
-        self.auditor.refused_signal(self.id, self.value)
+        self.witness.refused_signal(self.id, self.value)
         self.stint += 1
 
     def interrupted(self) -> None:
@@ -147,15 +151,15 @@ _TOLD = {
 class Demand(Errand):
     """Cancel, terminate, pause, resume or retry an execution."""
 
-    def __init__(self, auditor: Auditor, id: str, what: str) -> None:
-        super().__init__(auditor, id)
+    def __init__(self, witness: Witness, id: str, what: str) -> None:
+        super().__init__(witness, id)
         self.what = what
 
     def __str__(self) -> str:
         return f"{self.what} {self.id}"
 
     async def ask(self, client: Client) -> object:
-        execution = client.execution(self.id)
+        execution: Execution[Any] = client.execution(self.id)
         resumes = self.what == "resume"
         try:
             await getattr(execution, self.what)()
@@ -164,15 +168,15 @@ class Demand(Errand):
         except PerdureError as error:  # has ended, or is not to be retried
             return type(error).__name__
         if not resumes:  # to resume what is not paused leaves no trace
-            self.auditor.told_request(self.id, self.what, _TOLD[self.what])
+            self.witness.told_request(self.id, self.what, _TOLD[self.what])
         return "done"
 
 
 class Answer(Errand):
     """Complete an activity from outside, with the token that it gave away."""
 
-    def __init__(self, auditor: Auditor, id: str, token: str, key: str) -> None:
-        super().__init__(auditor, id)
+    def __init__(self, witness: Witness, id: str, token: str, key: str) -> None:
+        super().__init__(witness, id)
         self.token = token
         self.key = key
 
@@ -183,7 +187,7 @@ class Answer(Errand):
         try:
             await client.complete(self.token, f"answer {self.key}")
         except (StaleToken, ExecutionClosed):
-            self.auditor.told_stale(seal(self.token))
+            self.witness.told_stale(seal(self.token))
             return "stale"
         return "answered"
 
@@ -193,7 +197,8 @@ class Watch(Errand):
 
     async def ask(self, client: Client) -> object:
         try:
-            result = await client.execution(self.id).result()
+            execution: Execution[Any] = client.execution(self.id)
+            result = await execution.result()
         except (StoreError, Broken) as error:
             if isinstance(error, StoreError):
                 raise
@@ -203,7 +208,7 @@ class Watch(Errand):
         return self._told(Status.COMPLETED, result)
 
     def _told(self, status: Status, result: Any = None) -> object:
-        self.auditor.told_end(self.id, status, msgspec.json.encode(result).decode())
+        self.witness.told_end(self.id, status, msgspec.json.encode(result).decode())
         return status
 
 
@@ -214,7 +219,5 @@ class Read(Errand):
 
     async def ask(self, client: Client) -> object:
         state = await client.execution(self.id).state()
-        shadow = self.auditor.newest[self.id]
-        committed = {key: msgspec.json.decode(data) for key, data in shadow.state.items()}
-        self.auditor.demand(state == committed, f"read state {state} of {shadow}, and it is {committed}", 2)
+        self.witness.told_state(self.id, state)
         return state

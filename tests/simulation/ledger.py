@@ -31,6 +31,8 @@ class Ledger:
         """Calls of activities that are to run at most once; how often they were begun anew, which is allowed."""
         self.returned: dict[str, tuple[int, int]] = {}
         """The newest attempt of a call that returned while somebody waited for it: its number, and the epoch."""
+        self.running: dict[str, tuple[Attempt, Process, int]] = {}
+        """The newest attempt of a call that has not ended, where it runs, and the epoch in which it began."""
 
     @contextmanager
     def attempt(self, key: str, once: bool = False) -> Iterator[Attempt]:
@@ -39,7 +41,11 @@ class Ledger:
         process = self._process()
         if process.alive:
             self._start(attempt, key, process, once)
-        yield attempt
+        try:
+            yield attempt
+        finally:
+            if self.running.get(attempt.idempotency_key, (None,))[0] is attempt:
+                del self.running[attempt.idempotency_key]
         if process.alive and not attempt.cancelled:
             self.timeline.note(process, "returned", (attempt.idempotency_key, f"attempt {attempt.number}"))
             if process is self.auditor.leader:
@@ -57,6 +63,10 @@ class Ledger:
             check.demand((call, anew) not in self.once, f"{call} is to run at most once, and ran again", 3)
             self.once.add((call, anew))
         check.attempt_starts(process, call, number, self.returned.get(call))
+        other = self.running.get(call)
+        if other is not None and other[1:] == (process, check.epoch) and process is check.leader:
+            check.demand(other[0].cancelled, f"attempt {number} of {call} starts, and the one before still runs", 7)
+        self.running[call] = (attempt, process, check.epoch)
 
     def wait(self, seconds: float) -> None:
         """Let time pass in a thread."""

@@ -35,6 +35,12 @@ class Options:
     hot: int
     threads: int
     places: int
+    deploys: bool
+    """Some processes have the newest code, and some that before it."""
+    storms: bool
+    """Callers ask much of the same executions in the same moments."""
+    apart: bool
+    """Callers are in the clients, where there are any: then engines have nothing but their work to learn from."""
     safety_s: float
     faults: int
     """How many there may be: enough is enough, and every seed is to stay small."""
@@ -49,17 +55,22 @@ class Options:
             hot=dice.choice([0, 1, 3, 10_000, 10_000]),
             threads=dice.choice([1, 2, 8]),
             places=dice.choice([1, 3, 1_000]),
+            deploys=dice.random() < 0.3,
+            storms=dice.random() < 0.3,
+            apart=dice.random() < 0.3,
             safety_s=dice.uniform(2.0, 10.0),
             faults=dice.randint(1, 25),
         )
         for kind in KINDS:
             if dice.random() < 0.4:
-                options.rates[kind] = 10 ** dice.uniform(-2.0, -0.5)
+                options.rates[kind] = 10 ** (dice.uniform(-1.0, 0.0) if "ring" in kind else dice.uniform(-2.0, -0.5))
         return options
 
     def __str__(self) -> str:
         rates = ", ".join(f"{kind} {rate:.2f}" for kind, rate in self.rates.items()) or "none"
         return (
-            f"{self.engines} engines, {self.clients} clients, {self.roots} executions to start, hot={self.hot}, "
+            f"{self.engines} engines, {self.clients} clients{' with all callers' if self.apart else ''}, "
+            f"{self.roots} executions to start, hot={self.hot}, {'a deployment, ' if self.deploys else ''}"
+            f"{'storms of requests, ' if self.storms else ''}"
             f"{self.threads} threads, {self.places} places, {self.safety_s:.1f} s with faults: {rates}"
         )

@@ -66,7 +66,9 @@ def _problem(world: World, shadow: Shadow) -> str:
     if shadow.workflow in ("collect", "tell"):
         return ""
     result = msgspec.json.decode(closing.data or "null")
-    return "" if oracle.accepts(_program(shadow), result) else f"has the result {result}; its program: {_program(shadow)}"
+    return (
+        "" if oracle.accepts(_program(shadow), result) else f"has the result {result}; its program: {_program(shadow)}"
+    )
 
 
 def _arguments(shadow: Shadow) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -34,7 +35,8 @@ class Pool:
             future, job = self.queue.popleft()
             if future.set_running_or_notify_cancel():
                 self.free -= 1
-                self.process.strands.append(strand := Strand(self.process, lambda f=future, j=job: self._run(f, j)))
+                strand = Strand(self.process, functools.partial(self._run, future, job))
+                self.process.strands.append(strand)
                 strand.until = self.process.scheduler.now
 
     def _run(self, future: Future[Any], job: Callable[[], Any]) -> None:

@@ -1,7 +1,8 @@
-"""One simulated process: an event loop, threads, a wall clock of its own, and what the kernel takes back when it dies."""
+"""One simulated process: an event loop, threads, a wall clock of its own, what the kernel takes back when it dies."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Iterator
@@ -57,10 +58,17 @@ class Process:
         self.station: Station | None = None
         """The engine or client that runs in it, once it is open."""
         self.on_end: Callable[[Process], None] | None = None
+        self.is_current = True
+        """Whether it has the newest code."""
         scheduler.processes.append(self)
 
     def __repr__(self) -> str:
         return self.name
+
+    @property
+    def is_committing(self) -> bool:
+        """Whether its event loop waits in the middle of a transaction, while its threads go on."""
+        return self.strands[0].until is not None
 
     def now_us(self) -> int:
         """Give its wall clock, in microseconds since 1970."""
@@ -83,11 +91,12 @@ class Process:
 
         def begin() -> None:
             task = self.loop.create_task(coroutine)
-            task.add_done_callback(lambda done: done.cancelled() or self._check(done.exception()))
+            task.add_done_callback(self._check)
 
         self.loop.call_soon(begin)
 
-    def _check(self, error: BaseException | None) -> None:
+    def _check(self, done: asyncio.Task[Any]) -> None:
+        error = None if done.cancelled() else done.exception()
         if error is not None and self.alive:
             self.failed({"message": "a task failed", "exception": error})
 

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-
 if TYPE_CHECKING:
     from simulation.process import Process
 
@@ -25,7 +24,6 @@ class ProcessLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.process = process
         self.clock = process.scheduler.clock
-        self.tasks: dict[asyncio.Task[Any], None] = {}
         self.readers: dict[int, Callable[[], object]] = {}
 
     def time(self) -> float:
@@ -38,7 +36,7 @@ class ProcessLoop(asyncio.BaseEventLoop):
         timers = self._scheduled
         while timers and (timers[0].when() <= now or timers[0].cancelled()):
             timer = heapq.heappop(timers)
-            timer._scheduled = False
+            timer._scheduled = False  # type: ignore[attr-defined]
             if not timer.cancelled():
                 self._ready.append(timer)
         return bool(self._ready)
@@ -59,12 +57,11 @@ class ProcessLoop(asyncio.BaseEventLoop):
 
     def bury(self) -> None:
         """Take apart what a killed process leaves in memory. What its code does meanwhile reaches nobody."""
-        for task in list(self.tasks):
+        for task in asyncio.all_tasks(self):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             coroutine = task.get_coro()
             if coroutine is not None:
                 self._close(coroutine)
-        self.tasks.clear()
         self.readers.clear()
         self.close()
 
@@ -76,19 +73,17 @@ class ProcessLoop(asyncio.BaseEventLoop):
 
     # --- what the engine asks -----------------------------------------------------------------------------------------
 
-    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        task = super().create_task(coro, **options)
-        self.tasks[task] = None
-        task.add_done_callback(self.tasks.pop)
-        return task
-
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+    def call_soon_threadsafe(  # type: ignore[override]  # Any in place of type variables
+        self, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.Handle:
         return self.call_soon(callback, *args, context=context)
 
-    def add_reader(self, fd: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_reader(  # type: ignore[override]  # Any in place of type variables
+        self, fd: Any, callback: Callable[..., object], *args: Any
+    ) -> None:
         self.readers[fd] = callback
 
-    def remove_reader(self, fd: int) -> bool:
+    def remove_reader(self, fd: Any) -> bool:
         return self.readers.pop(fd, None) is not None
 
     def readable(self, fd: int) -> None:
@@ -108,5 +103,3 @@ class ProcessLoop(asyncio.BaseEventLoop):
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         return
-
-

@@ -15,15 +15,16 @@ Program = list[Any]
 
 
 class Drawing:
-    """Draws the programs of one seed; every key in them is its own."""
+    """Draws the programs of one seed; every key in them is its own. With `changed` most of them meet changed code."""
 
-    def __init__(self, dice: random.Random) -> None:
+    def __init__(self, dice: random.Random, changed: bool) -> None:
         self.dice = dice
+        self.changed = changed
         self._keys = count(1)
 
     def program(self) -> Program:
         """Draw what a `play` workflow does."""
-        steps = self.block(2, self.dice.randint(1, 4))
+        steps = [*self._changes(), *self.block(2, self.dice.randint(1, 4))]
         ending = self.dice.random()
         if ending < 0.1:
             return [*steps, ["break", self.key()]]
@@ -33,8 +34,11 @@ class Drawing:
 
     def plain_program(self) -> Program:
         """Draw what a `def` workflow does."""
-        steps = self._plain_block(self.dice.randint(1, 4))
+        steps = [*self._changes(), *self._plain_block(self.dice.randint(1, 4))]
         return [*steps, ["again", self._plain_block(2)]] if self.dice.random() < 0.2 else steps
+
+    def _changes(self) -> Program:
+        return [["patch", self.key()]] if self.changed and self.dice.random() < 0.7 else []
 
     def block(self, depth: int, length: int) -> Program:
         kinds = _LEAVES + (_BRANCHES if depth else [])

@@ -24,7 +24,7 @@ from perdure.testing.clock import RESOLUTION_S, VirtualClock
 if TYPE_CHECKING:
     from simulation.process import Process
 
-STEPS = 400_000
+STEPS = 60_000
 """Far more than any seed takes: what comes here does not come to rest."""
 
 

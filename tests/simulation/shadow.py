@@ -30,6 +30,7 @@ _STATUS = {
     Kind.TERMINATED: Status.TERMINATED,
 }
 _ENDS = (Kind.ACTIVITY_COMPLETED, Kind.ACTIVITY_FAILED)
+_CHILD_ENDS = (Kind.CHILD_COMPLETED, Kind.CHILD_FAILED, Kind.CHILD_CANCELLED)
 _FIRST = (Kind.INHERITED, Kind.STARTED)
 
 
@@ -49,12 +50,18 @@ class Shadow:
         self.state: dict[str, str] = {}
         self.parked: dict[int, tuple[Any, ...]] = {}
         """Rows of the inbox by their `n`."""
+        self.fired: set[int] = set()
+        """Timers that fell due while it was held, perhaps by another process's clock."""
         self.beats: dict[int, tuple[Any, ...]] = {}
         self.notes: dict[int, Event] = {}
         """The newest note of each activity's attempts, by the seq of its schedule."""
         self.run = self._new_run()
         self.replayed = 0
         self.broken = ""
+        self.was_blocked = False
+        """Its code did not fit its history when its status changed last, or may not have."""
+        self.began = False
+        """Its code had run when the commit before this one was made."""
 
     def __str__(self) -> str:
         return f"{self.id} (run {self.number})"
@@ -91,6 +98,10 @@ class Shadow:
             self.broken = f"{event} after {self.closing}"
         elif self.events and at < self.events[-1].at:
             self.broken = f"{event} is older than {self.events[-1]}"
+        elif (
+            event.kind is Kind.TIMER_FIRED and ref not in self.fired and at < int(self.events[(ref or 0) - 1].data or 0)
+        ):
+            self.broken = f"{event} fired early: {self.events[(ref or 0) - 1]}"
         self.events.append(event)
         if event.kind in (Kind.ATTEMPT_FAILED, Kind.ATTEMPT_DEFERRED) and ref is not None:
             self.notes[ref] = event
@@ -122,18 +133,21 @@ class Shadow:
             return True
         return self.status is Status.PENDING and all(event.kind in _FIRST for event in fresh)
 
-    # --- what the rows must say ----------------------------------------------------------------------------------------
+    # --- what the rows must say ---------------------------------------------------------------------------------------
 
     def problem(self) -> str:
         """Compare the rows with the history; give the first difference, empty when there is none."""
         closing, status = self.closing, self.status
         if closing is not None:
             return self._problem_when_closed(closing)
+        if self.deadline_at is not None and self.replayed > 1 and status not in (Status.PAUSED, Status.BLOCKED):
+            late = self.events[-1].at > self.deadline_at and not self.told(Kind.TIMED_OUT)
+            if late and self.began:
+                return f"went on to {self.events[-1].at} though its time was up at {self.deadline_at}"
+        self.began = self.replayed > 0
         if status.closed or self.row[6] is not None:
             return f"is {status}, ended at {self.row[6]}, and its history has no end"
-        if status is Status.BLOCKED:
-            return f"is blocked: {self.row[11]}"
-        if self.replayed < len(self.events) or self.events[-1].kind is Kind.REOPENED:
+        if status is Status.BLOCKED or self.replayed < len(self.events) or self.events[-1].kind is Kind.REOPENED:
             return ""  # the runner is about to go on with it
         if status is not Status.PAUSED and status is not self._status():
             return f"is {status}, and by its history {self._status()}; open: {list(self.open_activities())}"
@@ -144,6 +158,8 @@ class Shadow:
     def _problem_when_closed(self, closing: Event) -> str:
         if self.status is not _STATUS[closing.kind] or self.row[6] != closing.at:
             return f"is {self.status}, ended at {self.row[6]}, and its history ends with {closing}"
+        if self.was_blocked and closing.kind is Kind.TERMINATED:
+            return ""  # its timers are found when they are due
         if self.timers:
             return f"has ended and left timers {self.timers}"
         return f"has ended and left heartbeats {self.beats}" if self.beats else ""
@@ -160,7 +176,7 @@ class Shadow:
             total_s = self.run.open[seq].target.defaults.total_timeout_s
             if total_s is not None and note is not None and note.kind is Kind.ATTEMPT_DEFERRED:
                 must.add((later(self.events[seq - 1].at, total_s), seq, int(Purpose.ACTIVITY_TIMEOUT)))
-        if self.deadline_at is not None and not self._told(Kind.TIMED_OUT):
+        if self.deadline_at is not None and not self.told(Kind.TIMED_OUT):
             must.add((self.deadline_at, 0, int(Purpose.DEADLINE)))
         if missing := must - self.timers:
             return f"has no timers {missing}"
@@ -171,8 +187,13 @@ class Shadow:
         extra = self.beats.keys() - set(self.open_activities(also_parked=True))
         return f"has heartbeats of activities {extra}, which are not open" if extra else ""
 
-    def _told(self, kind: Kind) -> bool:
+    def told(self, kind: Kind) -> bool:
         return self.count(kind) > 0 or any(row[3] == kind for row in self.parked.values())
+
+    def waits_for(self, seq: int) -> bool:
+        """Say whether the code waits for the child that event `seq` started, and is not about to hear of its end."""
+        parked = {row[4] for row in self.parked.values() if row[3] in _CHILD_ENDS}
+        return self.replayed == len(self.events) and seq in self.run.open and seq not in parked
 
     def open_activities(self, also_parked: bool = False) -> Iterator[int]:
         """Give the activities that have not ended, by the seq of their schedules."""

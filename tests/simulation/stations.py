@@ -80,7 +80,8 @@ class SimulatedEngine(Engine):
             grace_s=world.dice.choice([0.0, 0.05, 2.0]),
             now=process.now_us,
         )
-        self.registry = world.registry
+        self.registry = world.code()
+        process.is_current = world.is_newest(self.registry)
         self._draw = random.Random(world.dice.random()).random
         self._lock = Lock(process, world)
 
@@ -104,6 +105,8 @@ class SimulatedEngine(Engine):
 
     def forget(self) -> None:
         """Let the memory of the killed process go, without any code of it having a say."""
+        if self._executor is not None:
+            self._executor._queue.clear()
         if self._runner is not None:
             self._runner.closed = True
             self._runner.drop_all()

@@ -1,132 +1,40 @@
-"""What the simulated engines run: workflows that play any program of `programs.py`, and their activities."""
+"""What the simulated engines run: the workflow that plays any program of `programs.py`, and what programs talk to."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from perdure import (
-    Retry,
-    Saga,
-    Signal,
-    Transaction,
-    activity,
-    continue_as_new,
-    current_attempt,
-    execution_id,
-    patched,
-    sleep,
-    state,
-    uuid4,
-    workflow,
-)
+from perdure import Saga, Signal, continue_as_new, execution_id, patched, state, uuid4, workflow
 from perdure.errors import ActivityTimeout, AttemptInterrupted
+from simulation.activities import (
+    Broken,
+    ask_nobody,
+    ask_outside,
+    beat,
+    begin,
+    break_down,
+    deployed,
+    do,
+    do_in_thread,
+    do_once,
+    hang,
+)
+from simulation.plain_workflow import plain, plain_before
 
-if TYPE_CHECKING:
-    from simulation.ledger import Ledger
-
-AGAIN = Retry(attempts=None, initial_s=0.02, max_s=0.5, interruptions=1_000_000)
 COLLECTOR = "collector"
 number = Signal("number", str)
 
 
-class Broken(Exception):
-    """What a step raises that is to fail."""
-
-
-class Stage:
-    """Where the activities of the world that is running take effect: they are module level, so it is too."""
-
-    ledger: Ledger
-
-
-# --- activities -----------------------------------------------------------------------------------------------------
-
-
-@activity(retry=AGAIN)
-async def do(key: str, fails: int = 0, wait_s: float = 0.0) -> str:
-    with Stage.ledger.attempt(key) as attempt:
-        await asyncio.sleep(wait_s)
-        if attempt.number <= fails:
-            raise OSError(key)
-        return key
-
-
-@activity(retry=AGAIN)
-def do_in_thread(key: str, fails: int = 0, wait_s: float = 0.0) -> str:
-    with Stage.ledger.attempt(key) as attempt:
-        Stage.ledger.wait(wait_s)
-        if attempt.number <= fails:
-            raise OSError(key)
-        return key
-
-
-@activity(transactional=True, retry=AGAIN)
-def do_in_transaction(transaction: Transaction, key: str, fails: int = 0) -> str:
-    attempt = current_attempt()
-    transaction.execute("INSERT INTO tally VALUES (?, ?)", (attempt.idempotency_key, key))
-    if attempt.number <= fails:
-        raise OSError(key)
-    return key
-
-
-@activity(retry=Retry(never=(Broken,), interruptions=1_000_000))
-async def break_down(key: str) -> None:
-    with Stage.ledger.attempt(key):
-        raise Broken(key)
-
-
-@activity(retry=AGAIN)
-async def ask_outside(key: str) -> str:
-    with Stage.ledger.attempt(key) as attempt:
-        Stage.ledger.ask(attempt.token, key)
-        attempt.finish_later()
-
-
-@activity(retry=AGAIN, total_timeout_s=1.0)
-async def ask_nobody(key: str) -> str:
-    with Stage.ledger.attempt(key) as attempt:
-        attempt.finish_later()
-
-
-@activity(retry=AGAIN, timeout_s=0.2)
-async def hang(key: str) -> str:
-    with Stage.ledger.attempt(key) as attempt:
-        await asyncio.sleep(1_000 if attempt.number == 1 else 0.01)
-        return key
-
-
-@activity(retry=AGAIN, heartbeat_timeout_s=0.3)
-async def beat(key: str) -> str:
-    with Stage.ledger.attempt(key) as attempt:
-        for n in range(3):
-            attempt.heartbeat(n)
-            await asyncio.sleep(0.1 if attempt.number > 1 else 0.2)
-        return key
-
-
-@activity(retry=Retry(attempts=1, interruptions=0))
-async def do_once(key: str) -> str:
-    with Stage.ledger.attempt(key, once=True):
-        await asyncio.sleep(0.01)
-        return key
-
-
-HOW: dict[str, Any] = {"async": do, "thread": do_in_thread}
-
-
-def begin(how: str, key: str, fails: int, wait_s: float) -> Any:
-    """Call the activity of a `do` step."""
-    if how == "transaction":
-        return do_in_transaction.submit(key, fails)
-    return HOW[how].submit(key, fails, wait_s)
-
-
-# --- the async workflow ---------------------------------------------------------------------------------------------
-
-
 @workflow
 async def play(program: list[Any]) -> list[Any]:
+    return await block(program)
+
+
+@workflow(name="play")
+async def play_before(program: list[Any]) -> list[Any]:
+    """Play as the code before the last deployment did."""
+    deployed.set(False)
     return await block(program)
 
 
@@ -168,7 +76,9 @@ async def _set(key: str) -> str:
 
 
 async def _patch(patch_id: str) -> str:
-    return await do(patch_id) if patched(patch_id) else "the code before"
+    if deployed.get() and patched(patch_id):
+        return await do(patch_id)
+    return await do_in_thread.submit(patch_id)
 
 
 async def _send(key: str) -> str:
@@ -298,77 +208,10 @@ async def collect(received: list[str]) -> list[str]:
         if value == "last":
             return received
         received.append(value)
+        if len(received) % 2:
+            await do(f"got {len(received)}", 0, 0.05)  # what comes meanwhile waits, and goes along to the next run
     return continue_as_new(received)
 
 
-# --- the `def` workflow ---------------------------------------------------------------------------------------------
-
-
-@workflow
-def plain(program: list[Any]) -> list[Any]:
-    return plain_block(program)
-
-
-def plain_block(steps: list[Any]) -> list[Any]:
-    return [_PLAIN_STEPS[name](*arguments) for name, *arguments in steps]
-
-
-def _plain_sleep(seconds: float) -> str:
-    sleep(seconds)
-    return "slept"
-
-
-def _plain_set(key: str) -> str:
-    state[key] = key
-    return key
-
-
-def _plain_try(steps: list[Any]) -> Any:
-    try:
-        return plain_block(steps)
-    except Broken:
-        return "caught"
-
-
-def _plain_undo(keys: list[str], steps: list[Any], broken: bool) -> Any:
-    try:
-        with Saga() as saga:
-            for key in keys:
-                saga.add(do, f"undo {key}")
-                do_in_thread(key)
-            result = plain_block(steps)
-            if broken:
-                raise Broken("undo")
-            return result
-    except Broken:
-        return "undone"
-
-
-def _plain_finally(key: str, steps: list[Any]) -> Any:
-    try:
-        return plain_block(steps)
-    finally:
-        do_in_thread(key)
-
-
-def _plain_submit(keys: list[str]) -> list[str]:
-    return [call.result() for call in [do.submit(key) for key in keys]]
-
-
-_PLAIN_STEPS: dict[str, Any] = {
-    "do": lambda key, how, fails, wait_s: begin(how, key, fails, wait_s).result(),
-    "sleep": _plain_sleep,
-    "signal": lambda name: Signal(name).receive().result(),
-    "outside": lambda key: ask_outside.submit(key).result(),
-    "set": _plain_set,
-    "patch": lambda patch_id: do_in_thread(patch_id) if patched(patch_id) else "the code before",
-    "break": lambda key: break_down.submit(key).result(),
-    "try": _plain_try,
-    "undo": _plain_undo,
-    "finally": _plain_finally,
-    "submit": _plain_submit,
-    "child": lambda kind, program: plain(program),
-    "again": lambda program: continue_as_new(program),
-}
-
 WORKFLOWS: list[Any] = [play, plain, tell, collect]
+BEFORE: list[Any] = [play_before, plain_before, tell, collect]

@@ -1,7 +1,7 @@
 """One seed, from its start to its end.
 
-    set up ──▶ safety: faults, the invariants checked after every commit ──▶ heal
-           ──▶ liveness: no faults; everything must end within bounded virtual time ──▶ the outcomes are checked
+set up ──▶ safety: faults, the invariants checked after every commit ──▶ heal
+       ──▶ liveness: no faults; everything must end within bounded virtual time ──▶ the outcomes are checked
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import apsw
 
 from perdure.engine.registry import Registry
 from perdure.errors import PerdureError
+from simulation.activities import Stage
 from simulation.auditor import Auditor, Violation
 from simulation.bells import Bells
 from simulation.caretaker import Caretaker
 from simulation.desk import Desk
 from simulation.disk import Disk
+from simulation.errands import Errand, Watch
 from simulation.faults import Faults
 from simulation.ledger import Ledger
 from simulation.options import Options
@@ -31,9 +33,11 @@ from simulation.process import Process
 from simulation.scheduler import Restless, Scheduler
 from simulation.stations import SimulatedClient, SimulatedEngine, Station
 from simulation.timeline import Timeline
-from simulation.workflows import WORKFLOWS, Stage
+from simulation.witness import Witness
+from simulation.workflows import BEFORE, WORKFLOWS
 
-REGISTRY = Registry(WORKFLOWS)
+REGISTRY, REGISTRY_BEFORE = Registry(WORKFLOWS), Registry(WORKFLOWS)
+REGISTRY_BEFORE.by_name.update({workflow.name: workflow for workflow in BEFORE})
 LIVENESS_S = 900.0
 
 
@@ -64,10 +68,10 @@ class World:
         self.scheduler = Scheduler(self._dice())
         self.timeline = Timeline(self.scheduler)
         self.auditor = Auditor(self.scheduler, self.timeline)
+        self.witness = Witness(self.auditor)
         self.faults = Faults(self, self.options, self._dice(), self.timeline)
         self.bells = Bells(self.faults.ring_delay)
         self.disk = Disk(folder / "world.db", self.scheduler, self.faults.fate, self.auditor.committed)
-        self.registry = REGISTRY
         self.desk = Desk(self, self._dice())
         self.caretaker = Caretaker(self, self._dice())
         self.ledger = Ledger(self.scheduler, self.auditor, self.timeline, self.caretaker.asked)
@@ -112,9 +116,20 @@ class World:
     def _heal(self) -> None:
         self.timeline.note("world", "heals")
         self.faults.heal()
+        for process in self.engines():
+            if not process.is_current:
+                self.close(process)
         self.caretaker.hurry()
         for process in self.scheduler.processes:
             process.paused_until = 0.0
+
+    def code(self) -> Registry:
+        """Give the code for a process that opens: the newest, or while a deployment is under way that before it."""
+        old = self.options.deploys and self.faults.on and self.dice.random() < 0.5
+        return REGISTRY_BEFORE if old else REGISTRY
+
+    def is_newest(self, registry: Registry) -> bool:
+        return registry is REGISTRY
 
     def _fill(self, report: Report, keep_timeline: bool) -> None:
         report.faults = dict(self.faults.counts)
@@ -139,8 +154,11 @@ class World:
     def engines(self) -> list[Process]:
         return [process for process in self._opened if isinstance(process.station, SimulatedEngine)]
 
-    def open_processes(self) -> list[Process]:
-        """Give the processes that callers can be in."""
+    def places(self, errand: Errand) -> list[Process]:
+        """Give the processes that an errand can be done in."""
+        clients = [process for process in self._opened if isinstance(process.station, SimulatedClient)]
+        if self.options.apart and clients and not isinstance(errand, Watch):
+            return clients
         return list(self._opened)
 
     def _open(self, kind: type[Station]) -> None:
@@ -253,5 +271,3 @@ def _listening(world: World) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = before
-
-

@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from perdure import Client, Engine, Retry, Signal, activity, continue_as_new, current_attempt, state, workflow
+from perdure import Client, Engine, Retry, Signal, Status, activity, continue_as_new, current_attempt, state, workflow
 from perdure.codec.encryption import AesGcmCodec
 from perdure.errors import StoreError
 from perdure.testing import audit
@@ -248,3 +248,9 @@ def test_a_violation_reads_as_a_sentence(database):
         connection.execute(f"DELETE FROM perdure_state WHERE execution = {CHILD}")
     [violation] = audit(database)
     assert str(violation) == "state: child, run 1: its state 'stage' is None, and \"waiting\" in its history"
+
+
+async def test_runs_that_were_deleted_are_not_missed(database):
+    async with Client(database) as client:
+        assert await client.gc(older_than_s=0, status=(Status.COMPLETED,)) > 0  # the last run, not those before
+    assert audit(database) == []

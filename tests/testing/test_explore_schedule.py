@@ -77,11 +77,11 @@ def test_every_commit_and_every_call_gets_each_mishap():
     shape = Shape(3, {("charge", 1): PLAIN, ("ship", 1): ActivityOptions(retry=Retry(attempts=1), timeout_s=5)})
     singles = {str(one) for one in plans().singles(shape)}
     assert singles == {
-        "evict", "crash-before@1", "crash-before@2", "crash-before@3",
-        "crash-after@1", "crash-after@2", "crash-after@3", "cancel@1", "cancel@2", "fail:charge#1", "fail:charge#1*2", "fail:charge#1*all", "fail-after:charge#1",
-        "fail-after:charge#1*2", "fail-after:charge#1*all", "twice:charge#1", "cancel-in:charge#1", "delay:charge#1",
-        "fail:ship#1*all", "fail-after:ship#1*all", "timeout:ship#1*all", "timeout-after:ship#1*all", "twice:ship#1",
-        "cancel-in:ship#1", "delay:ship#1", *(f"shuffle@{seed}" for seed in range(1, 7)),
+        "evict", *(f"crash-{when}@{at}" for when in ("before", "after") for at in (1, 2, 3)), "cancel@1", "cancel@2",
+        *(f"{what}:charge#1{times}" for what in ("fail", "fail-after") for times in ("", "*2", "*all")),
+        *(f"{what}:ship#1*all" for what in ("fail", "fail-after", "timeout", "timeout-after")),
+        *(f"{what}:{call}#1" for what in ("twice", "cancel-in", "delay") for call in ("charge", "ship")),
+        *(f"shuffle@{seed}" for seed in range(1, 7)),
     }  # fmt: skip
 
 

@@ -229,3 +229,22 @@ def test_the_same_program_ends_at_the_same_instant_each_time():
 
     assert run() == run()
     assert START.tzinfo is not None
+
+
+async def _sleep_and_note(delay_s, slept):
+    await asyncio.sleep(delay_s)
+    slept.append(delay_s)
+
+
+def test_what_a_timer_wakes_runs_at_once_also_where_floats_do_not_add_up():
+    for n in range(1, 200):
+        clock, slept = VirtualClock(), []
+        clock.advance(10 + n / 1000)
+        loop = VirtualLoop(clock)
+        task = loop.create_task(_sleep_and_note(3600 + n / 1000, slept))
+        loop.run_ready()
+        clock.advance(loop.next_at() - loop.time())
+        loop.run_ready()
+        assert slept, f"after {n} ms"
+        assert task.done()
+        loop.close()

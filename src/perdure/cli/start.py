@@ -64,6 +64,6 @@ async def _start(
         if out.json:
             out.object(await execution.info())
         else:
-            print(execution.id)
+            out.line(execution.id)
         if out.terminal and owner(client.path) is None:
             note("no worker is running on this database: it begins when one is")

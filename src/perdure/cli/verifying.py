@@ -52,7 +52,10 @@ def verify(
     workflow: Annotated[str | None, typer.Option("--workflow", "-w", metavar="NAME", help="Of this workflow.")] = None,
     status: Annotated[list[Status] | None, typer.Option("--status", "-s", help="In this status; repeatable.")] = None,
     only_open: Annotated[bool, typer.Option("--open", help="Only those that have not ended.")] = False,
-    id: Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this execution; repeatable.")] = None,
+    id: Annotated[
+        list[str] | None,
+        typer.Option("--id", metavar="ID", help="Only this execution; repeatable.", autocompletion=options.complete_id),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many, the newest.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse code that is not deterministic.")] = False,
     json: options.Json = False,

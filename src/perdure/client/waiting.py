@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from perdure.errors import EngineClosed, ExecutionNotFound
+from perdure.codec.payload import DecodeError
+from perdure.errors import EngineClosed, ExecutionNotFound, StoreError
 from perdure.events import Event, Kind
 from perdure.store import ExecutionRow, Store
 
 if TYPE_CHECKING:
     from perdure.store.sqlite import Doorbell
+
+logger = logging.getLogger("perdure.client")
 
 LOOK_EVERY_S = 1.0
 """How often a waiting client looks without being rung, in case a ring was lost."""
@@ -94,6 +98,18 @@ class Waiting:
                 self._resolve(id, found)
         return found is not None
 
+    def _check_all(self) -> None:
+        """Look at everything that is waited for. Nobody waits in vain because of what somebody else waits for."""
+        for id in list(self._futures):
+            try:
+                self._check(id)
+            except DecodeError as error:  # ended, and what it ended with cannot be read: there is no key here, perhaps
+                for future in self._futures.pop(id, ()):
+                    if not future.done():
+                        future.set_exception(error)
+            except StoreError as error:
+                logger.warning("could not look whether %s has ended, trying again: %s", id, error)
+
     # --- a runner in another process ---------------------------------------------------------------------------------
 
     def _listen(self) -> None:
@@ -101,8 +117,7 @@ class Waiting:
             self._fd = self.doorbell.listen("client")
             if self._fd is not None:
                 self.loop.add_reader(self._fd, self._rung)
-            for id in list(self._futures):  # what ended between our look and our listening
-                self._check(id)
+            self._check_all()  # what ended between our look and our listening
         if self._look_handle is None:
             self._look_handle = self.loop.call_later(LOOK_EVERY_S, self._look)
 
@@ -118,8 +133,7 @@ class Waiting:
         """Look for ends of everything that is waited for, and not again at once: looking costs in proportion to
         that."""
         began = self.loop.time()
-        for id in list(self._futures):
-            self._check(id)
+        self._check_all()
         self._not_before = self.loop.time() + 4 * (self.loop.time() - began)
         if self._look_handle is not None:
             self._look_handle.cancel()

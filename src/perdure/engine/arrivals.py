@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 from perdure.engine.attempt import Attempt
 from perdure.engine.inputs import Begin, Deliver, Input, Request
 from perdure.engine.live import Live
+from perdure.errors import StoreError
 from perdure.events import Kind
 from perdure.store import ExecutionRow, InboxRow, Parked, Purpose, TimerRow
 
@@ -115,10 +116,14 @@ class Arrivals:
                 assert_never(other)
 
     def committed(self) -> None:
-        """Bring `next_due` up to date after a commit."""
+        """Bring `next_due` up to date after a commit. What was written has to be let out, so this raises nothing."""
         work = self.runner.work
         if work.timers_fired:
-            self.next_due = self.runner.store.next_due()
+            try:
+                self.next_due = self.runner.store.next_due()
+            except StoreError as error:
+                logger.warning("the timers could not be read, trying again: %s", error)
+                self.next_due = self.runner.now
         for _, due_at, _, _ in work.batch.timers:
             if self.next_due is None or due_at < self.next_due:
                 self.next_due = due_at
@@ -197,8 +202,8 @@ class Arrivals:
             elif entry.n in self.queued:  # its turn comes
                 overtakes = True
                 continue
-            elif overtakes and entry.n > self._seen:
-                self.look = True  # it came in since the inbox was read: what was asked before goes first
+            elif entry.n > self._seen and (overtakes or entry.kind is None):
+                overtakes = self.look = True  # another process asked since the inbox was read: its turn comes too
                 continue
             runner.handle(_from_inbox(live.row, entry))
         for parked in just_now:

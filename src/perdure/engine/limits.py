@@ -13,6 +13,10 @@ from perdure.activity import ActivityOptions
 from perdure.engine.attempt import Attempt
 from perdure.errors import ActivityTimeout
 
+NEAR_S = 0.001
+"""What is left of a limit when it is over all the same: floats do not add up exactly, and to wait for the rest would be
+to ask again at once, on a loop whose clock stands still until then without end."""
+
 
 class Limits:
     """See the module. `running` holds the attempts that have not answered; `expired` hears of those that ran out of
@@ -59,12 +63,14 @@ class Limits:
         attempt.alarms.append(self.loop.call_later(delay_s, self._expire, attempt, limit))
 
     def _watch(self, attempt: Attempt, delay_s: float) -> None:
+        now = self.loop.time()
+        attempt.alarms[:] = [alarm for alarm in attempt.alarms if alarm.when() > now]  # a long attempt has many in turn
         attempt.alarms.append(self.loop.call_later(delay_s, self._look_for_beat, attempt))
 
     def _look_for_beat(self, attempt: Attempt) -> None:
         limit_s = attempt.activity_def.defaults.heartbeat_timeout_s or 0
         left = attempt.beat_at + limit_s - self.loop.time()
-        if left <= 0:
+        if left < NEAR_S:
             self._expire(attempt, "heartbeat_timeout_s")
         elif attempt in self.running:
             self._watch(attempt, left)

@@ -94,6 +94,10 @@ def load(store: Store, row: ExecutionRow, workflow: AnyWorkflow, max_bytes: int)
         live.before = Status.PENDING  # what it leads to has not run, so it cannot have been interrupted
     live.timers = {seq: timer.due_us for seq, timer in run.loop.timers.items()}
     _find_attempts(store, live, events)
+    if row.status is Status.PAUSED or row.status is Status.BLOCKED:
+        for entry in store.parked(row.num):  # activities whose end waits there
+            if entry.kind == Kind.ACTIVITY_COMPLETED or entry.kind == Kind.ACTIVITY_FAILED:
+                live.attempts.pop(entry.ref or 0, None)
     for event in first:  # what it is about to be told of has ended
         live.timers.pop(event.ref or 0, None)
         live.attempts.pop(event.ref or 0, None)

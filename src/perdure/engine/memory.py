@@ -152,8 +152,8 @@ class Memory:
         live.first = first
         if first and row.deployment is None:
             row.deployment = runner.deployment  # it begins here; the client that created it named none
-        if first and row.deadline_at is not None:  # another process created it, and set no timers
-            runner.work.batch.timers[(row, row.deadline_at, 0, Purpose.DEADLINE)] = None
+        if first and row.deadline_at is not None:  # another process may have created it, and set no timers
+            runner.work.batch.timers[(row, row.deadline_at, 0, Purpose.DEADLINE)] = True
         return live
 
     def poison(self, id: str, error: Exception) -> PerdureError:

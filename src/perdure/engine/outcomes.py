@@ -139,8 +139,8 @@ class Outcomes:
         for attempt in list(live.attempts.values()):
             if live.row.status.closed or live.attempts.get(attempt.seq) is not attempt:
                 continue  # the failure of one that may not be interrupted again has ended it
-            if attempt.phase is Phase.DEFERRED and not self._is_armed(live, attempt):
-                self._arm_total(live, attempt)
+            if attempt.phase is Phase.DEFERRED:
+                self._arm_total(live, attempt, again=True)
             if attempt.phase in (Phase.RUNNING, Phase.DEFERRED) or self._waits(live, attempt):
                 continue
             interrupted = self._may_have_run(live, attempt, before)
@@ -158,8 +158,8 @@ class Outcomes:
             return True
         if not attempt.from_log or before not in (Status.PAUSED, Status.BLOCKED):
             return False
-        if attempt.phase is Phase.BACKOFF:  # due before it was paused: started then; later: held back
-            return live.paused_at is not None and (attempt.retry_at or 0) <= live.paused_at
+        if attempt.phase is Phase.BACKOFF and live.paused_at is not None:
+            return (attempt.retry_at or 0) <= live.paused_at  # due before it was paused: started then; later: held back
         return True
 
     def _waits(self, live: Live, attempt: Attempt) -> bool:
@@ -172,15 +172,6 @@ class Outcomes:
             return False
         begun = (live.row, attempt.retry_at, attempt.seq, Purpose.RETRY) in batch.timers
         return begun or self.runner.store.has_timer(timer)
-
-    def _is_armed(self, live: Live, attempt: Attempt) -> bool:
-        """Say whether the file has the timer of an attempt that waits for the outside. One that is inserted again could
-        not be deleted in the same batch."""
-        limit = attempt.activity_def.defaults.total_timeout_s
-        if limit is None:
-            return True
-        timer = TimerRow(later(attempt.scheduled_at, limit), live.row.num, attempt.seq, Purpose.ACTIVITY_TIMEOUT)
-        return timer not in self.runner.work.batch.timers_done and self.runner.store.has_timer(timer)
 
     def _interrupted(self, live: Live, attempt: Attempt) -> None:
         attempt.interrupted += 1
@@ -216,11 +207,11 @@ class Outcomes:
         self._arm_total(live, attempt)
         self.runner.settle(live)
 
-    def _arm_total(self, live: Live, attempt: Attempt) -> None:
+    def _arm_total(self, live: Live, attempt: Attempt, again: bool = False) -> None:
         limit = attempt.activity_def.defaults.total_timeout_s
         if limit is not None:
             due_at = later(attempt.scheduled_at, limit)
-            self.runner.work.batch.timers[(live.row, due_at, attempt.seq, Purpose.ACTIVITY_TIMEOUT)] = None
+            self.runner.work.batch.timers[(live.row, due_at, attempt.seq, Purpose.ACTIVITY_TIMEOUT)] = again
 
     def complete(self, live: Live, seq: int, number: int, proof: str, data: str, failed: bool) -> None:
         """End an activity from outside. Raises `StaleToken`, or `InvalidValue` for a result of the wrong type."""
@@ -252,6 +243,9 @@ class Outcomes:
         if found is None:
             return
         live, attempt = found
+        if live.held:  # it runs once its end can be recorded with it: in the inbox that could be lost, and the effect stay
+            attempt.phase = Phase.READY
+            return
         if item.lost is not None:
             self.failed(live, attempt, item.lost)
             return

@@ -69,7 +69,8 @@ class Reopening:
 
     def is_open_again(self, row: ExecutionRow) -> bool:
         """Say whether the batch in the making opens this execution again; the store still says that it is closed."""
-        return any(other.num == row.num and not other.status.closed for other in self.runner.work.batch.statuses)
+        rows = self.runner.work.batch.statuses if row.num else ()
+        return any(other.num == row.num and not other.status.closed for other in rows)
 
     # --- planning ---------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,8 @@ class Requests:
             existing = None if item.new else runner.memory.find(item.id)
             run = 1
             if existing is not None:
+                if existing.status.closed and self.reopening.is_open_again(existing):
+                    existing.status = Status.RUNNING
                 recorded = self._input(existing)
                 same = existing.workflow == item.workflow and workflow.arguments.same(recorded or "{}", item.data)
                 number = next_run(existing, same, item.id, item.conflict)

@@ -77,7 +77,7 @@ class Call(asyncio.Future[R], Generic[R]):
             wait_in_greenlet(self)
         return super().result()
 
-    def fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> None:
         """End with an error. asyncio would log one that nobody reads; here the history has it."""
         self.set_exception(error)
         self._log_traceback = False

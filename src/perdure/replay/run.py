@@ -206,12 +206,12 @@ class Run:
         if isinstance(error, StopIteration):  # no future takes it; newer asyncio does this, and not every Python
             error, cause = RuntimeError(f"StopIteration was raised: {error}"), error
             error.__cause__ = cause
-        call.fail(error)
+        call._fail(error)
 
     def _child_cancelled(self, event: Event) -> None:
         call = self._ended(event)
         if call is not None:
-            call.fail(ExecutionCancelled(f"child {call.execution_id} was cancelled"))
+            call._fail(ExecutionCancelled(f"child {call.execution_id} was cancelled"))
 
     def _ended(self, event: Event) -> Call[Any] | None:
         """Give the call that `event` ends, if code still waits for it.

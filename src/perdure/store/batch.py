@@ -34,8 +34,8 @@ class Batch:
         self.events: list[tuple[ExecutionRow, Event]] = []
         self.statuses: dict[ExecutionRow, None] = {}
         """Rows whose status, end or problem changed."""
-        self.timers: dict[tuple[ExecutionRow, int, int, int], None] = {}
-        """To insert: (row, due_at, seq, purpose)."""
+        self.timers: dict[tuple[ExecutionRow, int, int, int], bool | None] = {}
+        """To insert: (row, due_at, seq, purpose), and whether the file may have it already."""
         self.timers_done: list[tuple[int, int, int, int]] = []
         """To delete: (due_at, execution, seq, purpose)."""
         self.state: dict[tuple[ExecutionRow, str], str | None] = {}
@@ -65,8 +65,6 @@ class Batch:
 
     def cancel_timer(self, row: ExecutionRow, due_at: int, seq: int, purpose: int) -> None:
         """Delete a timer, also one that this batch was about to insert."""
-        key = (row, due_at, seq, purpose)
-        if key in self.timers:
-            del self.timers[key]
-        elif row.num:
+        there = self.timers.pop((row, due_at, seq, purpose), True)
+        if there and row.num:
             self.timers_done.append((due_at, row.num, seq, purpose))

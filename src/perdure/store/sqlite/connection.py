@@ -16,7 +16,7 @@ from typing import Literal
 
 import apsw
 
-from perdure.errors import NotOurFile, RowRefused, StoreBusy, StoreError, StoreFull
+from perdure.errors import NotOurFile, RowRefused, StoreBusy, StoreError, StoreFull, StoreReadOnly
 
 Synchronous = Literal["full", "normal"]
 Checkpoints = Literal["always", "alone", "never"]
@@ -38,19 +38,29 @@ def open_connection(
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     with translated(path):
         connection = factory(os.fspath(path), flags=flags, statementcachesize=200)
-        connection.set_busy_handler(Patience())
-        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-        connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-        connection.pragma("synchronous", synchronous.upper())
-        if checkpoints != "always":
-            connection.pragma("wal_autocheckpoint", 0)
-        if checkpoints == "never":
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        connection.pragma("cache_size", -16_384 if not read_only else -4_096)
-        if sys.platform == "darwin" and synchronous == "full":
-            connection.pragma("fullfsync", 1)  # macOS's fsync alone leaves the data in the drive's cache
-            connection.pragma("checkpoint_fullfsync", 1)
+        try:
+            _set_up(connection, synchronous, read_only, checkpoints)
+        except BaseException:
+            connection.close()  # whoever keeps the error must not keep the file open with it
+            raise
     return connection
+
+
+def _set_up(
+    connection: apsw.Connection, synchronous: Synchronous, read_only: bool, checkpoints: Checkpoints
+) -> None:
+    connection.set_busy_handler(Patience())
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    connection.pragma("synchronous", synchronous.upper())
+    if checkpoints != "always":
+        connection.pragma("wal_autocheckpoint", 0)
+    if checkpoints == "never":
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.pragma("cache_size", -16_384 if not read_only else -4_096)
+    if sys.platform == "darwin" and synchronous == "full":
+        connection.pragma("fullfsync", 1)  # macOS's fsync alone leaves the data in the drive's cache
+        connection.pragma("checkpoint_fullfsync", 1)
 
 
 class Patience:
@@ -68,6 +78,20 @@ class Patience:
             return False
         time.sleep(0.000_05 if tries < 20 else 0.002)
         return True
+
+
+def use_wal(connection: apsw.Connection) -> None:
+    """Put a file into WAL mode. While another connection is about to write SQLite refuses that without asking the busy
+    handler: two that wait for each other's lock would wait for ever."""
+    patience, tries = _Patience(), 0
+    while True:
+        try:
+            connection.pragma("journal_mode", "wal")
+            return
+        except apsw.BusyError:
+            if not patience(tries):
+                raise
+            tries += 1
 
 
 @contextmanager
@@ -99,12 +123,15 @@ def translate(path: Path, error: apsw.Error) -> StoreError:
                 f"{path} cannot be opened: {error}", hint="check that its folder exists and may be written to"
             )
         case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.AuthError():
-            return StoreError(
+            return StoreReadOnly(
                 f"{path} may not be written to: {error}", hint="check the permissions of the file and its folder"
             )
         case apsw.CorruptError():
             hint = f"restore a backup, or try `sqlite3 {path.name} .recover`"
             return StoreError(f"{path} is damaged: {error}", hint=hint)
+        case apsw.IOError(extendedresult=apsw.SQLITE_IOERR_SHMSIZE):
+            hint = "free space, or see what the system's log says of its disk; perdure goes on by itself"
+            return StoreFull(f"{path}: its -shm file cannot be made larger", hint=hint)
         case apsw.IOError():
             code = apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", 0), "SQLITE_IOERR")
             hint = "see what the system's log says of its disk; perdure goes on by itself when the disk does"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import time
 import uuid
 from pathlib import Path
@@ -112,8 +113,11 @@ class Doorbell:
                 self._open(name)
 
     def _open(self, name: str) -> None:
+        if not self._is_pipe(name):
+            return
         try:
-            self._pipes[name] = os.open(self.folder / name, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._pipes[name] = os.open(self.folder / name, flags)
         except OSError as error:
             if error.errno == errno.ENXIO:  # nobody reads: its process died, or is just about to open it
                 self._seen = -1
@@ -121,10 +125,18 @@ class Doorbell:
 
     def _remove_stale(self, name: str) -> None:
         pid = name.split("-")[1] if name.count("-") == 2 else ""
-        if pid.isdigit() and _alive(int(pid)):
+        if not self._is_pipe(name) or (pid.isdecimal() and _alive(int(pid))):
             return
         with contextlib.suppress(OSError):
             (self.folder / name).unlink()
+
+    def _is_pipe(self, name: str) -> bool:
+        """Say whether it may be one of ours. The folder may have come with a stranger's file, or be a link: what else
+        lies in it is neither written to nor removed."""
+        try:
+            return stat.S_ISFIFO(os.lstat(self.folder / name).st_mode)
+        except OSError:
+            return False
 
     def _drop(self, name: str) -> None:
         os.close(self._pipes.pop(name))
@@ -134,7 +146,7 @@ class Doorbell:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

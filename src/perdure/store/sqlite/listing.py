@@ -11,7 +11,7 @@ from perdure.errors import InvalidValue
 from perdure.events import Kind
 from perdure.store.protocol import Filter
 from perdure.store.rows import Backlog, Backoff
-from perdure.store.sqlite.reader import Large, Reader, shown, status_of
+from perdure.store.sqlite.reader import Large, Reader, shown, status_of, whole
 from perdure.types import ExecutionInfo, HistoryEvent, Status, instant, microseconds
 
 _KIND_NAMES = {kind.value: kind.name.lower() for kind in Kind}
@@ -50,7 +50,8 @@ class Listing:
     def backlog(self, now: int, backoff_after: int) -> Backlog:
         pending, running, requests, overdue, oldest_at = self.reader.rows("backlog", (now,))[0]
         outside = self.reader.rows("stuck_waiting")[0][0]
-        backoffs = [Backoff(*map(shown, row)) for row in self.reader.rows("backoffs", (backoff_after,))]
+        rows = self.reader.rows("backoffs", (backoff_after,))
+        backoffs = [Backoff(shown(id), run, seq, shown(activity), due_at) for id, run, seq, activity, due_at in rows]
         return Backlog(pending, running, requests, overdue, oldest_at, outside, backoffs)
 
     def _num(self, id: str, run: int | None) -> int | None:
@@ -89,11 +90,11 @@ class Listing:
             problem = f"its status in the file is {shown(status)!r}, which there is not"
         return ExecutionInfo(
             id=shown(id),
-            run=run,
+            run=whole(run),
             workflow=shown(workflow),
             status=status_of(status),
-            created_at=instant(created_at),
-            ended_at=None if ended_at is None else instant(ended_at),
+            created_at=instant(whole(created_at)),
+            ended_at=None if ended_at is None else instant(whole(ended_at)),
             parent_id=shown(parent_id),
             events=events or 0,
             deployment=shown(deployment),
@@ -116,4 +117,4 @@ class Listing:
     def _event(self, row: tuple[Any, ...], large: Large) -> HistoryEvent:
         seq, kind, at, ref, name, data, blob = row
         text = self.reader.load(data, blob, large)
-        return HistoryEvent(seq, _KIND_NAMES.get(kind, f"unknown {kind}"), instant(at), ref, shown(name), text)
+        return HistoryEvent(seq, _KIND_NAMES.get(kind, f"unknown {kind}"), instant(whole(at)), ref, shown(name), text)

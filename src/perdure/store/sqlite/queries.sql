@@ -7,16 +7,13 @@ SELECT value FROM perdure_meta WHERE key = 'runner_epoch';
 INSERT INTO perdure_meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 
 -- name: numbers
--- The highest numbers that are in use: of executions, of what is left of executions, of requests.
-SELECT max((SELECT coalesce(max(num), 0) FROM perdure_execution),
-    (SELECT coalesce(max(CAST(seq AS INTEGER)), 0) FROM sqlite_sequence WHERE name = 'perdure_execution')),
-  (SELECT coalesce(max(execution), 0) FROM perdure_event),
-  max((SELECT coalesce(max(n), 0) FROM perdure_inbox),
-    (SELECT coalesce(max(CAST(seq AS INTEGER)), 0) FROM sqlite_sequence WHERE name = 'perdure_inbox'));
-
--- name: skip_numbers
-DELETE FROM sqlite_sequence WHERE name = 'perdure_execution';
-INSERT INTO sqlite_sequence (name, seq) VALUES ('perdure_execution', ?);
+-- The highest numbers in use: of executions, of those that were deleted (null for none, -1 for what is no number), of those
+-- that have events, of requests.
+SELECT coalesce((SELECT max(num) FROM perdure_execution), 0),
+  (SELECT CASE typeof(value) WHEN 'integer' THEN value ELSE -1 END FROM perdure_meta WHERE key = 'last_num'),
+  coalesce((SELECT max(execution) FROM perdure_event), 0),
+  max(coalesce((SELECT max(n) FROM perdure_inbox), 0),
+    coalesce((SELECT max(CAST(seq AS INTEGER)) FROM sqlite_sequence WHERE name = 'perdure_inbox'), 0));
 
 -- name: meta
 SELECT value FROM perdure_meta WHERE key = ?;
@@ -35,6 +32,10 @@ SELECT 1 + max(coalesce((SELECT max(num) FROM perdure_execution), 0),
 -- Run before executions are deleted, in the same transaction.
 INSERT INTO perdure_meta (key, value) SELECT 'last_num', coalesce(max(num), 0) FROM perdure_execution WHERE true
 ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value);
+
+-- name: open_run
+SELECT 1 FROM perdure_execution
+WHERE id = ? AND status NOT IN ('completed', 'failed', 'cancelled', 'terminated', 'continued') LIMIT 1;
 
 -- name: append_many
 INSERT INTO perdure_event (execution, seq, kind, at, ref, name, data, blob) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
@@ -272,10 +273,11 @@ HAVING max(CASE WHEN status IN ('completed', 'failed', 'cancelled', 'terminated'
 LIMIT 20;
 
 -- name: unfollowed
--- Nothing was ever deleted when there are as many executions as keys were given.
+-- Nothing was ever deleted when there are as many executions as keys were given; deleting notes the highest key.
 SELECT x.id, x.run FROM perdure_execution x WHERE x.status = 'continued'
   AND NOT EXISTS (SELECT 1 FROM perdure_execution n WHERE n.id = x.id AND n.run = x.run + 1)
-  AND (SELECT count(*) FROM perdure_execution) = (SELECT seq FROM sqlite_sequence WHERE name = 'perdure_execution')
+  AND (SELECT count(*) FROM perdure_execution) = max((SELECT max(num) FROM perdure_execution),
+    coalesce((SELECT value FROM perdure_meta WHERE key = 'last_num'), 0))
 LIMIT 20;
 
 -- name: user_tables

@@ -15,9 +15,10 @@ from typing import Any
 import apsw
 
 from perdure.codec.payload import DecodeError, Payloads
+from perdure.errors import StoreError
 from perdure.events import INPUTS, Event, Kind
 from perdure.store.rows import ExecutionRow, InboxRow, TimerRow
-from perdure.store.sqlite.connection import translate
+from perdure.store.sqlite.connection import translate, translated
 from perdure.store.sqlite.queries import queries
 from perdure.types import Status
 
@@ -87,7 +88,7 @@ class Reader:
 
     def changed(self) -> int:
         """Give a number that differs once another connection has committed."""
-        with self._lock:
+        with self._lock, translated(self.path):
             version: int = self.connection.pragma("data_version")
         return version
 
@@ -102,6 +103,8 @@ class Reader:
 
     def next_due(self) -> int | None:
         due: int | None = self.rows("next_due")[0][0]
+        if due is not None and due.__class__ is not int:
+            raise StoreError(f"{self.path} is damaged: its timers are not what they should be", hint=_DAMAGED)
         return due
 
     def has_timer(self, timer: TimerRow) -> bool:
@@ -154,8 +157,8 @@ class Reader:
         seq, kind, at, ref, name, data, blob = row
         if blob is not None or (data is not None and data.__class__ is not str):
             data = self.load(data, blob, large)
-        if kind not in _KINDS or name.__class__ is bytes:
-            what = f"the unknown kind {kind}" if kind not in _KINDS else "a name that is not text"
+        if kind not in _KINDS or (name is not None and name.__class__ is not str) or at.__class__ is not int:
+            what = f"the unknown kind {kind}" if kind not in _KINDS else "a name or an instant that is none"
             raise DecodeError(f"event #{seq} has {what}", hint=_DAMAGED)
         return Event(seq, _KINDS[kind], at, ref, name, data)
 
@@ -166,7 +169,7 @@ class Reader:
         if large is not None and digest in large.texts:
             return large.texts[digest]
         rows = self.rows("blob", (digest,))
-        if not rows:
+        if not rows or rows[0][0].__class__ is not bytes:
             raise DecodeError("a large payload is not in the file", hint=_DAMAGED)
         text = self.payloads.load(None, rows[0][0])
         if large is not None and text is not None:
@@ -188,9 +191,9 @@ def _execution(row: tuple[Any, ...]) -> ExecutionRow:
     return ExecutionRow(
         shown(id),
         shown(workflow),
-        created_at,
-        num=num,
-        run=run,
+        whole(created_at),
+        num=whole(num),
+        run=whole(run),
         status=status_of(status),
         ended_at=ended_at,
         parent=parent,
@@ -205,9 +208,16 @@ def status_of(text: Any) -> Status:
     return _STATUSES.get(text, Status.BLOCKED)
 
 
+def whole(number: Any) -> int:
+    """Give a number from the file; 0 for what is none. Only a damaged page holds that: the tables are STRICT."""
+    return number if number.__class__ is int else 0
+
+
 def shown(text: Any) -> Any:
-    """Give text from the file such that it can be shown."""
-    return text.decode("utf-8", "backslashreplace") if text.__class__ is bytes else text
+    """Give text from the file such that it can be shown; None stays None."""
+    if text is None or text.__class__ is str:
+        return text
+    return text.decode("utf-8", "backslashreplace") if text.__class__ is bytes else str(text)
 
 
 def _text(raw: bytes) -> str | bytes:

@@ -15,6 +15,7 @@ import apsw
 from perdure.errors import NotOurFile, SchemaTooNew
 from perdure.events import Kind
 from perdure.store.sqlite import shape
+from perdure.store.sqlite.connection import use_wal
 from perdure.store.sqlite.queries import sql_file
 
 APPLICATION_ID = 0x70647572
@@ -28,8 +29,8 @@ def migrations() -> tuple[str, ...]:
 
 def check(connection: apsw.Connection, path: Path) -> int:
     """Give the file's schema version, 0 for an empty one. Raises `NotOurFile` or `SchemaTooNew`; changes nothing."""
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").get  # first: it may just be being made
     application, version = connection.pragma("application_id"), connection.pragma("user_version")
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").get
     if application == 0 and tables == 0:
         return 0
     if application != APPLICATION_ID:
@@ -53,7 +54,7 @@ def migrate(connection: apsw.Connection, path: Path) -> None:
         return
     if check(connection, path) == 0:
         connection.pragma("auto_vacuum", 2)  # incremental; must come before the first table
-    connection.pragma("journal_mode", "wal")
+    use_wal(connection)
     while (version := check(connection, path)) < len(migrations()):
         connection.execute("BEGIN IMMEDIATE")
         with connection_transaction(connection):

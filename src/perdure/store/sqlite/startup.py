@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 
 from perdure.errors import StoreError
-from perdure.store.sqlite.connection import translated
+from perdure.store.sqlite.connection import translated, use_wal
 from perdure.store.sqlite.doorbell import Doorbell
 from perdure.store.sqlite.queries import queries
 
@@ -26,7 +26,7 @@ def use_log(connection: apsw.Connection) -> None:
     """Put the file into WAL mode: another tool may have changed that, or a power cut while the file was made. Without
     it a commit at `full` is not sure to survive a power cut."""
     if connection.pragma("journal_mode") != "wal":
-        connection.pragma("journal_mode", "wal")
+        use_wal(connection)
 
 
 def examine(connection: apsw.Connection, path: Path) -> None:
@@ -53,10 +53,10 @@ def examine(connection: apsw.Connection, path: Path) -> None:
 
 def _check_numbers(connection: apsw.Connection, path: Path) -> None:
     """See that there are numbers left to give, and that no new execution gets one under which there are events."""
-    executions, events, requests = next(connection.execute(queries()["numbers"]))
-    if max(executions, events, requests) > LAST_NUMBER:
+    executions, deleted, events, requests = next(connection.execute(queries()["numbers"]))
+    if max(executions, deleted or 0, events, requests) > LAST_NUMBER:
         raise StoreError(
             f"{path} is damaged: its numbers are used up", hint="another program wrote to it: restore a backup"
         )
-    if events > executions:
-        connection.execute(queries()["skip_numbers"], (events,))
+    if (deleted or 0) < 0 or events > max(executions, deleted or 0):
+        connection.execute(queries()["put_meta"], ("last_num", max(executions, events)))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 import apsw
 
 from perdure.codec.payload import Payloads
-from perdure.errors import StoreError
+from perdure.errors import StoreError, StoreReadOnly
 from perdure.events import Event
 from perdure.store.batch import Batch, Parked
 from perdure.store.protocol import Filter
@@ -52,6 +52,7 @@ class SqliteStore:
         self.synchronous: Synchronous = synchronous
         self.payloads = payloads or Payloads(None)
         self.now = now
+        self._epoch: int | None = None
         if not create and not path.exists():
             raise StoreError(f"there is no database {path}", hint="check the path; a worker or Engine creates the file")
         self._prepare()
@@ -82,8 +83,9 @@ class SqliteStore:
                     writer.connection.set_wal_hook(self._log_grew)
             self._check_codec(writer)
         except BaseException:
-            writer.connection.close()
+            writer.close()
             raise
+        writer.epoch = self._epoch
         return writer
 
     def _log_grew(self, connection: apsw.Connection, database: str, pages: int) -> int:
@@ -112,14 +114,13 @@ class SqliteStore:
 
     def close(self) -> None:
         tidy = self._tidier() if "reader" in self.__dict__ and "writer" not in self.__dict__ else None
-        for name in ("reader", "writer"):  # the last one to close tidies up, and only a writer can
-            part = self.__dict__.pop(name, None)
-            if part is not None:
-                part.connection.close()
+        reader = self.__dict__.pop("reader", None)
+        if reader is not None:  # first, since the last one to close tidies up, and only a writer can
+            reader.connection.close()
+        self._drop_writer()
         if tidy is not None:
             tidy.close()
         self.__dict__.pop("listing", None)
-        self.__dict__.pop("retention", None)
 
     def _tidier(self) -> apsw.Connection | None:
         """Give a connection that can tidy up; without one all that is new would stay in `-wal`."""
@@ -132,19 +133,43 @@ class SqliteStore:
 
     def become_runner(self, description: str) -> int:
         startup.examine(self.writer.connection, self.path)
-        return self.writer.become_runner(description)
+        self._epoch = self.writer.become_runner(description)
+        return self._epoch
 
     def commit(self, batch: Batch) -> None:
-        self.writer.commit(batch)
+        try:
+            self.writer.commit(batch)
+        except StoreReadOnly:
+            self._drop_writer()
+            raise
 
     def confirm(self) -> None:
         self.writer.confirm()
 
-    def savepoint(self) -> AbstractContextManager[SqliteTransaction]:
-        return self.writer.savepoint()
+    @contextmanager
+    def savepoint(self) -> Iterator[SqliteTransaction]:
+        with self._writing() as writer, writer.savepoint() as transaction:
+            yield transaction
 
     def rollback(self) -> None:
-        self.writer.rollback()
+        if "writer" in self.__dict__:
+            self.writer.rollback()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Writer]:
+        """Give the writer. One that turns out to be for reading only is not used again: it stays so when what was in
+        the way is gone."""
+        try:
+            yield self.writer
+        except StoreReadOnly:
+            self._drop_writer()
+            raise
+
+    def _drop_writer(self) -> None:
+        writer = self.__dict__.pop("writer", None)
+        self.__dict__.pop("retention", None)
+        if writer is not None:
+            writer.close()
 
     def unfinished(self) -> list[ExecutionRow]:
         return self.reader.unfinished()
@@ -176,10 +201,12 @@ class SqliteStore:
     # --- anyone's ---------------------------------------------------------------------------------------------------
 
     def create(self, created: list[tuple[ExecutionRow, list[Event]]]) -> None:
-        self.writer.create(created)
+        with self._writing() as writer:
+            writer.create(created)
 
     def request(self, requests: list[Parked]) -> None:
-        self.writer.request(requests)
+        with self._writing() as writer:
+            writer.request(requests)
 
     def find(self, id: str) -> ExecutionRow | None:
         return self.reader.find(id)
@@ -228,10 +255,12 @@ class SqliteStore:
         return self.retention.expired(statuses, ended_before, keep, limit)
 
     def delete(self, nums: Sequence[int]) -> int:
-        return self.retention.delete(nums)
+        with self._writing():
+            return self.retention.delete(nums)
 
     def vacuum(self, pages: int) -> int:
-        return self.retention.vacuum(pages)
+        with self._writing():
+            return self.retention.vacuum(pages)
 
     def checkpoint(self) -> None:
         self.writer.checkpoint()

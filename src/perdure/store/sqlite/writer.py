@@ -22,6 +22,7 @@ from perdure.events import Event
 from perdure.store.batch import Batch, Parked
 from perdure.store.rows import ExecutionRow
 from perdure.store.sqlite.connection import Patience, translate, translated
+from perdure.store.sqlite.place import Place
 from perdure.store.sqlite.queries import queries
 
 _Rows = Iterable[tuple[Any, ...]]
@@ -42,11 +43,20 @@ class Writer:
         self.epoch: int | None = None
         self._left_as = -1
         """The version of the file after our last commit. The pager counts it up with every change by anyone."""
+        self._place = Place(path)
         self._alone = threading.Lock()
         """Clients ask on their loop's thread while `gc` works on another."""
         self._sql = queries()
         self._fence = Fence(connection)
         connection.authorizer = self._fence.authorize
+
+    def close(self) -> None:
+        with self._alone:
+            if self._place.replaced:  # closing deletes the log by name, which may be that of another database now
+                with suppress(apsw.Error):
+                    self.connection.wal_checkpoint()
+                self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self.connection.close()
 
     # --- the runner -------------------------------------------------------------------------------------------------
 
@@ -87,7 +97,8 @@ class Writer:
 
     def rollback(self) -> None:
         if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
+            with translated(self.path):
+                self.connection.execute("ROLLBACK")
 
     @contextmanager
     def savepoint(self) -> Iterator[SqliteTransaction]:
@@ -122,8 +133,16 @@ class Writer:
         if self.connection.in_transaction:
             return
         self.connection.execute("BEGIN IMMEDIATE")
+        self._check_place()
         if self.connection.data_version() != self._left_as:  # else nobody has written since our last commit
             self._refuse_stale()
+
+    def _check_place(self) -> None:
+        try:
+            self._place.check()
+        except BaseException:
+            self.rollback()
+            raise
 
     def _refuse_stale(self) -> None:
         epoch = self.connection.execute(self._sql["epoch"]).get
@@ -214,6 +233,9 @@ class Writer:
 
     def create(self, created: list[tuple[ExecutionRow, list[Event]]]) -> None:
         with self._transaction():
+            for row, _ in created:
+                if row.run > 1 and self.connection.execute(self._sql["open_run"], (row.id,)).get:
+                    raise ExecutionExists(f"execution {row.id} is open")  # it was opened again meanwhile
             self._insert_executions([row for row, _ in created])
             self._many("append_many", self._events((row, event) for row, events in created for event in events))
 
@@ -259,6 +281,7 @@ class Writer:
         with self._alone, translated(self.path):
             self.connection.execute("BEGIN IMMEDIATE")
             try:
+                self._place.check()
                 yield
                 self.connection.execute("COMMIT")
             except BaseException:
