@@ -83,7 +83,7 @@ class Patience:
 def use_wal(connection: apsw.Connection) -> None:
     """Put a file into WAL mode. While another connection is about to write SQLite refuses that without asking the busy
     handler: two that wait for each other's lock would wait for ever."""
-    patience, tries = _Patience(), 0
+    patience, tries = Patience(), 0
     while True:
         try:
             connection.pragma("journal_mode", "wal")
@@ -129,7 +129,7 @@ def translate(path: Path, error: apsw.Error) -> StoreError:
         case apsw.CorruptError():
             hint = f"restore a backup, or try `sqlite3 {path.name} .recover`"
             return StoreError(f"{path} is damaged: {error}", hint=hint)
-        case apsw.IOError(extendedresult=apsw.SQLITE_IOERR_SHMSIZE):
+        case apsw.IOError() if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:
             hint = "free space, or see what the system's log says of its disk; perdure goes on by itself"
             return StoreFull(f"{path}: its -shm file cannot be made larger", hint=hint)
         case apsw.IOError():
