@@ -52,10 +52,9 @@ class Writer:
 
     def close(self) -> None:
         with self._alone:
-            if self._place.replaced:  # closing deletes the log by name, which may be that of another database now
+            if self._place.left:  # SQLite would leave the log as it is, and that keeps the old name
                 with suppress(apsw.Error):
                     self.connection.wal_checkpoint()
-                self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             self.connection.close()
 
     # --- the runner -------------------------------------------------------------------------------------------------
