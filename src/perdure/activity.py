@@ -22,12 +22,16 @@ from perdure.errors import FinishLater, NonDeterminismError, PerdureError
 from perdure.replay import Call, current_run
 from perdure.replay.bridge import in_greenlet
 from perdure.retry import Retry
+from perdure.types import Durability
 
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
 Executor = Literal["async", "thread", "process", "exec", "transaction"]
+
+
+_LIMITS = ("timeout_s", "total_timeout_s", "start_timeout_s", "heartbeat_timeout_s")
 
 
 class ActivityOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,12 +46,14 @@ class ActivityOptions(msgspec.Struct, frozen=True, kw_only=True):
     """From its schedule until its first attempt starts."""
     heartbeat_timeout_s: float | None = None
     """Between two heartbeats of an attempt."""
+    durability: Durability = Durability.LOCAL
+    """With `replicated` an attempt starts only once what led to it is in the replica."""
     executor: Executor = "async"
     command: tuple[str, ...] = ()
     """The program and its arguments, for `exec`."""
 
     def __post_init__(self) -> None:
-        for name in ("timeout_s", "total_timeout_s", "start_timeout_s", "heartbeat_timeout_s"):
+        for name in _LIMITS:
             limit = getattr(self, name)
             if limit is not None and not limit > 0:
                 raise ValueError(f"{name} must be more than 0 seconds, not {limit!r}")
@@ -116,9 +122,11 @@ class Activity(Generic[P, T, R]):
 
 
 def _changed(options: ActivityOptions, changes: dict[str, Any]) -> ActivityOptions:
-    unknown = changes.keys() - {"retry", "timeout_s", "total_timeout_s", "start_timeout_s", "heartbeat_timeout_s"}
+    unknown = changes.keys() - {"retry", "durability", *_LIMITS}
     if unknown:
         raise TypeError(f"no such activity option: {', '.join(sorted(unknown))}")
+    if "durability" in changes:
+        changes["durability"] = Durability(changes["durability"])
     return msgspec.structs.replace(options, **changes)
 
 
@@ -150,6 +158,7 @@ def activity(
     total_timeout_s: float | None = ...,
     start_timeout_s: float | None = ...,
     heartbeat_timeout_s: float | None = ...,
+    durability: Durability | str = ...,
     executor: Literal["thread", "process"] | None = ...,
     exec: tuple[str, ...] | list[str] | None = ...,
 ) -> _Decorator: ...
@@ -163,6 +172,7 @@ def activity(
     total_timeout_s: float | None = None,
     start_timeout_s: float | None = None,
     heartbeat_timeout_s: float | None = None,
+    durability: Durability | str = Durability.LOCAL,
     executor: Literal["thread", "process"] | None = None,
     exec: tuple[str, ...] | list[str] | None = None,
     transactional: bool = False,
@@ -172,7 +182,8 @@ def activity(
     An `async def` runs on the engine's loop, a `def` in a thread (`executor="process"`: in a process of its own pool).
     `exec=["prog", "arg"]` runs a program instead of the body: the arguments as a JSON object on its standard input,
     the result as JSON on its standard output. `transactional=True` passes a `Transaction` on the same file as first
-    argument; what it writes commits together with its result, exactly once. Times are in seconds.
+    argument; what it writes commits together with its result, exactly once. With `durability="replicated"` it starts
+    only once what led to it is in the replica: for what cannot be undone. Times are in seconds.
     """
 
     def decorate(fn: Callable[..., Any]) -> Activity[..., Any, Any]:
@@ -182,6 +193,7 @@ def activity(
             total_timeout_s=total_timeout_s,
             start_timeout_s=start_timeout_s,
             heartbeat_timeout_s=heartbeat_timeout_s,
+            durability=Durability(durability),
             executor=_executor(fn, executor, exec, transactional),
             command=tuple(exec or ()),
         )

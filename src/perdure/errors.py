@@ -24,6 +24,11 @@ class PerdureError(Exception):
         message = super().__str__()
         return f"{message}\n  hint: {self.hint}" if self.hint else message
 
+    @property
+    def message(self) -> str:
+        """What failed, without the hint: for where it is a part of something longer."""
+        return super().__str__()
+
 
 class InternalError(PerdureError):
     """A rule that perdure keeps for itself is broken. Always a bug of ours."""
@@ -142,6 +147,12 @@ class EngineClosed(PerdureError):
 
 class StoreError(PerdureError):
     """The database could not be read or written."""
+
+
+class NotReplicated(PerdureError):
+    """What was asked is on the disk of this machine, and did not reach the replica in time. It still may."""
+
+    hint = "nothing was undone; `perdure status` says what keeps the replica from being reached"
 
 
 class StoreBusy(StoreError):

@@ -40,6 +40,15 @@ _CLOSED = frozenset(
 )
 
 
+class Durability(StrEnum):
+    """What has to have happened before a caller is answered, or an activity that cannot be undone is started."""
+
+    LOCAL = "local"
+    """What led to it is on the disk."""
+    REPLICATED = "replicated"
+    """It is in the replica, too."""
+
+
 class Conflict(StrEnum):
     """What `start` does when the id is taken."""
 

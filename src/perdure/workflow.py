@@ -24,7 +24,7 @@ from perdure.errors import ContinueAsNew, NonDeterminismError, PerdureError
 from perdure.guard import static
 from perdure.replay import Call, Run, current_run
 from perdure.replay.bridge import in_greenlet, wait_in_greenlet
-from perdure.types import instant
+from perdure.types import Durability, instant
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,12 +44,15 @@ class Workflow(Generic[P, T, R]):
     # what asyncio.iscoroutinefunction looks for, set for `async def` workflows
     _is_coroutine: object
 
-    def __init__(self, fn: Callable[P, T], name: str | None, strict: bool) -> None:
+    def __init__(self, fn: Callable[P, T], name: str | None, strict: bool, durability: Durability) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.name = name or fn.__name__
         self.is_async = inspect.iscoroutinefunction(fn)
         self.strict = strict
+        self.durability = durability
+        """With `replicated`, whoever starts it or asks for its result is answered, and its activities start, only once
+        what led to that is in the replica."""
         self.reported: frozenset[static.Finding] = frozenset()
         """What the static check found at decoration; the engine looks again, when all helpers are defined."""
         self.id: str | None = None
@@ -113,11 +116,20 @@ def workflow(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, Coroutin
 @overload
 def workflow(fn: Callable[P, R], /) -> Workflow[P, R, R]: ...
 @overload
-def workflow(*, name: str | None = ..., strict: bool = ...) -> _Decorator: ...
-def workflow(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, strict: bool = False) -> Any:
+def workflow(*, name: str | None = ..., strict: bool = ..., durability: Durability | str = ...) -> _Decorator: ...
+def workflow(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    strict: bool = False,
+    durability: Durability | str = Durability.LOCAL,
+) -> Any:
     """Make a function a workflow: its progress is recorded and it goes on after any crash.
 
-    Its code must be deterministic; calls that are not are warned of here, or refused with `strict=True`.
+    Its code must be deterministic; calls that are not are warned of here, or refused with `strict=True`. With
+    `durability="replicated"` callers are answered, and its activities start, only once what led to that is in the
+    replica.
     """
 
     def decorate(fn: Callable[..., Any]) -> Workflow[..., Any, Any]:
@@ -125,7 +137,7 @@ def workflow(fn: Callable[..., Any] | None = None, /, *, name: str | None = None
             raise TypeError(f"@workflow takes a plain `def` or `async def` function, not {fn!r}")
         found = static.inspect_function(fn)
         static.warn(found, strict)
-        made: Workflow[..., Any, Any] = Workflow(fn, name, strict)
+        made: Workflow[..., Any, Any] = Workflow(fn, name, strict, Durability(durability))
         made.reported = frozenset(found)
         return made
 

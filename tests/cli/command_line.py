@@ -19,7 +19,7 @@ PERDURE = Path(sys.executable).with_name("perdure")
 SHOP = Path(__file__).with_name("shop.py")
 PATIENCE_S = 30.0
 HERE = frozenset(
-    "list show history signal cancel terminate pause resume retry complete fail start doctor gc version".split()
+    "list show history signal cancel terminate pause resume retry complete fail start doctor gc status version".split()
 )
 """Commands that do not import the user's code."""
 

@@ -20,7 +20,7 @@ _PATH, _INT, _LONG, _POINTER = ctypes.c_char_p, ctypes.c_int, ctypes.c_long, cty
 
 
 class Call(NamedTuple):
-    """One call: what it does, to which file (by the end of its name: db, wal, shm, journal, other)."""
+    """One call: what it does, to which file: db, db-wal, db-shm, db-journal, other."""
 
     kind: str
     file: str
@@ -131,7 +131,4 @@ def _acquires(pointer: int) -> bool:
 
 def _short(path: bytes) -> str:
     name = Path(path.decode()).name
-    for end in ("-wal", "-shm", "-journal", ".db"):
-        if name.endswith(end):
-            return end[1:]
-    return "other"
+    return name[name.index("db") :] if ".db" in name else "other"

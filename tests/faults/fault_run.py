@@ -6,6 +6,7 @@ They write down what they were told, and every effect; afterwards, on a disk wit
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -13,15 +14,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from perdure import Client, Engine, Execution, Filter, Retry, Signal, Status, Transaction, activity, state, workflow
-from perdure.errors import ExecutionClosed, ExecutionNotFound, InternalError, PerdureError, StoreError
+from perdure.errors import ExecutionClosed, ExecutionNotFound, StoreError
 from perdure.testing.clock import VirtualClock, VirtualLoop
 
 T = TypeVar("T")
 ID = "run"
 PATIENCE_S = 200.0
+TRY_EVERY_S = 0.5
+LARGE = "x" * 70_000
 approved = Signal("approved", str)
 effects: Counter[str] = Counter()
-LARGE = "x" * 70_000 + "y"
 
 
 @activity(retry=Retry(attempts=None, initial_s=0.01, interruptions=1_000))
@@ -62,6 +64,10 @@ class Wrong(AssertionError):
     """Something that no fault excuses."""
 
 
+class GaveUp(Exception):
+    """Someone has tried long enough, and closes what is open."""
+
+
 class Logged(logging.Handler):
     """Keeps what is logged as a bug of perdure's, or with a traceback that says nothing to an operator."""
 
@@ -71,22 +77,25 @@ class Logged(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        bare = record.exc_info is not None and not isinstance(record.exc_info[1], StoreError)
-        if bare or "please report" in message:
-            self.bugs.append(f"{message}: {record.exc_info and record.exc_info[1]!r}")
+        error = record.exc_info[1] if record.exc_info else None
+        if "please report" in message or not isinstance(error, StoreError | None):
+            self.bugs.append(f"{message}: {error!r}")
 
 
 class Run:
-    """One run on one file. `told` is what was acknowledged."""
+    """One run on one file. `told` is what was acknowledged. People try for `patience_s` seconds of virtual time: for
+    less than a fault lasts, and they give up."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience_s: float = PATIENCE_S) -> None:
         self.path = path
+        self.patience_s = patience_s
         self.told: set[str] = set()
-        self.errors: list[StoreError] = []
+        self.errors: list[str] = []
         self.clock = VirtualClock()
         self.loop: VirtualLoop
         self.logged = Logged()
         self.unhandled: list[str] = []
+        effects.clear()
 
     def play(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do something on a loop of its own. Raises `Wrong`."""
@@ -99,72 +108,68 @@ class Run:
         finally:
             logger.removeHandler(self.logged)
             self.loop.close()
-        if self.unhandled:
-            raise Wrong(f"unhandled: {self.unhandled}")
-        if self.logged.bugs:
-            raise Wrong(f"logged as a bug: {self.logged.bugs}")
+        if self.unhandled or self.logged.bugs:
+            raise Wrong(f"unhandled: {self.unhandled}, logged as a bug: {self.logged.bugs}")
 
     # --- what people do ---------------------------------------------------------------------------------------------
 
     async def use(self) -> None:
-        """Do the whole of it."""
-        engine = await self.insist(self._open(lambda: SimulatedEngine(self.path, [everything], now=self.clock.now_us)))
-        try:
-            await self._work(engine)
-        finally:
-            await self._closing(engine)
-        client = await self.insist(self._open(lambda: Client(self.path, now=self.clock.now_us)))
-        try:
-            await self.insist(lambda: client.gc(older_than_s=0, status=(Status.FAILED,)))
-        finally:
-            await self._closing(client)
+        """Do the whole of it, or as much as goes."""
+        with contextlib.suppress(GaveUp):
+            async with self._opened(lambda: SimulatedEngine(self.path, [everything], now=self.clock.now_us)) as engine:
+                await self._work(engine)
+            async with self._opened(lambda: Client(self.path, now=self.clock.now_us)) as client:
+                await self._insist(lambda: client.gc(older_than_s=0, status=(Status.FAILED,)))
 
-    async def _work(self, engine: Engine) -> None:
-        execution: Execution[Any] = await self.insist(lambda: engine.start(everything, LARGE, id=ID))
+    async def _work(self, engine: Any) -> None:
+        execution: Execution[Any] = await self._insist(lambda: engine.start(everything, LARGE, id=ID))
         self.told.add("started")
-        client = await self.insist(self._open(lambda: Client(self.path, now=self.clock.now_us)))
-        try:
-            await self.insist(lambda: client.execution(ID).signal(approved, "yes"))
-            self.told.add("signalled")
-        except ExecutionClosed:  # it was heard although it was refused: what failed was only the answer
-            pass
-        finally:
-            await self._closing(client)
-        result = await self.insist(execution.result)
+        async with self._opened(lambda: Client(self.path, now=self.clock.now_us)) as client:
+            with contextlib.suppress(ExecutionClosed):  # it was heard although it was refused
+                await self._insist(lambda: client.execution(ID).signal(approved, "yes"))
+                self.told.add("signalled")
+        result = await self._insist(execution.result)
         if result != EXPECTED:
             raise Wrong(f"the result is {result}")
         self.told.add("ended")
-        await self.insist(lambda: engine.list(Filter()))
-        await self.insist(execution.info)
+        await self._insist(lambda: engine.list(Filter()))
+        await self._insist(execution.info)
 
-    def _open(self, make: Callable[[], Client]) -> Callable[[], Awaitable[Any]]:
-        async def opened() -> Any:
+    @contextlib.asynccontextmanager
+    async def _opened(self, make: Callable[[], Client]) -> Any:
+        """Open, and close in the end: closing works, whatever the disk says."""
+
+        async def enter() -> Client:
             return await make().__aenter__()
 
-        return opened
-
-    async def _closing(self, opened: Client) -> None:
-        """Close: that works, whatever the disk says."""
+        opened = await self._insist(enter)
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                await opened.__aexit__(None, None, None)
-        except TimeoutError:
-            raise Wrong(f"{type(opened).__name__} does not close") from None
+            yield opened
+        finally:
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await opened.__aexit__(None, None, None)
+            except TimeoutError:
+                raise Wrong(f"{type(opened).__name__} does not close") from None
 
-    async def insist(self, act: Callable[[], Awaitable[T]]) -> T:
+    async def _insist(self, act: Callable[[], Awaitable[T]]) -> T:
         """Try until it works. Raises `Wrong` for an error that does not tell what to do, or when nothing helps."""
-        deadline = self.loop.time() + PATIENCE_S
+        deadline = self.loop.time() + self.patience_s
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
                     return await act()
             except StoreError as error:
-                self.errors.append(error)
-                if not error.hint:
-                    raise Wrong(f"an error without a hint: {error!r}") from error
+                self.errors.append(str(error))
+                if not error.hint or "apsw" in str(error):
+                    raise Wrong(f"an error that does not help: {error!r}") from error
             except TimeoutError:
-                raise Wrong("it does not go on although the fault is gone") from None
-            await asyncio.sleep(0.5)
+                pass
+            if self.loop.time() >= deadline:  # also where nothing has waited for it
+                if self.patience_s < PATIENCE_S:
+                    raise GaveUp
+                raise Wrong(f"it does not go on although the fault is gone: {self.errors[-1:]}")
+            await asyncio.sleep(TRY_EVERY_S)
 
     # --- afterwards -------------------------------------------------------------------------------------------------
 
@@ -177,13 +182,13 @@ class Run:
             await self._compare(engine)
             execution: Execution[Any] = await engine.start(everything, LARGE, id=ID)
             if "signalled" not in self.told:
-                try:
+                with contextlib.suppress(ExecutionClosed):
                     await execution.signal(approved, "yes")
-                except ExecutionClosed:
-                    pass
             result = await asyncio.wait_for(execution.result(), PATIENCE_S)
             if result != EXPECTED:
                 raise Wrong(f"in the end the result is {result}")
+        if self.patience_s == PATIENCE_S and effects != {"a": 1, "b": 1}:
+            raise Wrong(f"in one process these took effect: {dict(effects)}")
 
     async def _compare(self, engine: Engine) -> None:
         try:
@@ -194,14 +199,12 @@ class Run:
             return
         if "ended" in self.told and info.status is not Status.COMPLETED:
             raise Wrong(f"its end was told, and it is {info.status}")
+        row = engine.store.find(ID)
+        assert row is not None
         kinds = [event.kind async for event in engine.execution(ID).history()]
-        waiting = engine.store.parked(engine.store.find(ID).num)
-        if "signalled" in self.told and "signal_received" not in kinds and not waiting:
+        if "signalled" in self.told and "signal_received" not in kinds and not engine.store.parked(row.num):
             raise Wrong("a signal that was acknowledged is lost")
 
 
 def _said(context: dict[str, Any]) -> str:
     return f"{context.get('message')}: {context.get('exception')!r}"
-
-
-__all__ = ["EXPECTED", "ID", "LARGE", "InternalError", "PerdureError", "Run", "Wrong", "effects", "everything"]

@@ -133,8 +133,11 @@ def literal(data: bytes) -> None:
     """A plain value comes back as what was written, or as it stands."""
     try:
         plain = msgspec.json.decode(data)
-        value = from_literal(plain)
     except (msgspec.MsgspecError, RecursionError, ValueError):
+        return
+    try:
+        value = from_literal(plain)
+    except RecursionError:
         return
     try:
         written = to_literal(value)
@@ -245,7 +248,7 @@ def history(data: bytes) -> None:
     row = ExecutionRow("fuzz", "steps", 0, num=1, status=Status.RUNNING)
     try:
         live, _ = loading.load(OneHistory(events), row, steps, MAX_BYTES)
-    except (NonDeterminismError, DecodeError, msgspec.MsgspecError):
+    except (NonDeterminismError, DecodeError):
         return
     assert live.run is not None
     live.run.evict()

@@ -50,6 +50,11 @@ def _histories() -> list[bytes]:
             [Event(1, Kind.INHERITED, 0, None, None, inherited), *beginning],
             [*beginning, done, Event(5, Kind.REOPENED, 0, None, None, '{"from_seq":4}'), done],
             [*beginning, Event(4, Kind.TIMED_OUT, 0), Event(5, Kind.FAILED, 0, None, None, wrong)],
+            [*beginning, Event(4, Kind.CANCEL_REQUESTED, 0, None, None, "{")],
+            [*beginning, Event(4, Kind.ACTIVITY_FAILED, 0, 3, None, "[]")],
+            [*beginning, Event(4, Kind.ATTEMPT_FAILED, 0, 3, None, '{"attempt":"x"}')],
+            [*beginning, done, Event(5, Kind.REOPENED, 0, None, None, "[]")],
+            [Event(1, Kind.INHERITED, 0, None, None, '{"state":5}'), *beginning],
         )
     ]  # fmt: skip
 

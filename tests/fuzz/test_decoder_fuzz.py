@@ -70,7 +70,7 @@ def damaged(draw: Any, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_genuine_input_is_read(name: str):
+def test_input_to_begin_with_is_read_or_refused(name: str):
     for sample in SAMPLES[name]:
         DECODERS[name](sample)
 

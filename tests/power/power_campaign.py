@@ -156,7 +156,8 @@ class Generation:
         ended = state.ended_activities()
         for effect in after.past.effects:
             assert effect[:3] not in ended, f"a completed activity ran again: {effect}"
-            assert effect not in past.effects or self.campaign.setting.engine != "full", f"an attempt ran twice: {effect}"
+            again = effect in past.effects and self.campaign.setting.engine == "full"
+            assert not again, f"an attempt ran twice: {effect}"
 
     @contextmanager
     def _explained(self, judge: Judge, number: int, cut: int, phase: str, loss: Loss) -> Iterator[None]:
@@ -191,5 +192,3 @@ def scratch() -> Iterator[Path]:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="perdure-power-", dir=memory if memory.is_dir() else None) as folder:
         yield Path(folder)
-
-

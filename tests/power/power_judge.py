@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from power_disk import ALL_LEFT, Create, Disk, Image, Sync, Write
-from power_recorder import Mark, Phase, Step
+from power_recorder import Mark, Phase
 from power_session import NAME, Recording
 from power_state import State, digest, open_and_check
 
@@ -77,7 +77,7 @@ class Judge:
 
     def _since(self, claim: Any, there: int) -> int:
         """Give after how many commits, of those `there`, a claim became true."""
-        what, id, *rest = claim
+        id = claim[1]
         seen = next((number for number, state in enumerate(self.states) if id in state.statuses), len(self.states))
         number = there + 1
         while number and self._true(claim, number - 1, seen):
@@ -149,4 +149,3 @@ def _commits(recording: Recording) -> Commits:
         elif isinstance(step, Sync) and step.file in logs and not step.failed:
             synced.append(number)
     return Commits(written, begun, synced)
-

@@ -131,7 +131,6 @@ class RecordedFile(apsw.VFSFile):
         # Those of checkpoints do not fail here: SQLite ignores it after a commit, and apsw would raise it nevertheless.
         commits, self.written = self.written and self.is_log, False
         if commits and recorder.fails():
-            self.written = True
             recorder.steps.append(Sync(self.number, failed=True))
             raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
         recorder.steps.append(Sync(self.number))

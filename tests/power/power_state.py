@@ -79,19 +79,18 @@ class State:
         assert len(rows) == len(set(rows)), f"a transactional activity took effect twice: {sorted(rows)}"
         logged = connection.execute(
             "SELECT s.data ->> '$.execution', s.data ->> '$.n' FROM "
-            "(SELECT execution, kind, ref FROM perdure_event UNION ALL SELECT execution, kind, ref FROM perdure_inbox) e "
+            "(SELECT execution, kind, ref FROM perdure_event "
+            "UNION ALL SELECT execution, kind, ref FROM perdure_inbox) e "
             "JOIN perdure_event s ON s.execution = e.execution AND s.seq = e.ref "
             f"WHERE e.kind = {Kind.ACTIVITY_COMPLETED} AND s.name = 'tally'"
         ).fetchall()
-        here = {row for row in rows if row[0] in self.statuses}  # the others were deleted, and their rows are the user's
+        here = {row for row in rows if row[0] in self.statuses}  # of what was deleted the rows are the user's
         assert here == set(logged), f"rows and log differ: {here ^ set(logged)}"
 
     def ended_activities(self) -> set[tuple[str, int, int]]:
         """Give the activities whose end is recorded: (execution, run, seq)."""
         ends = (Kind.ACTIVITY_COMPLETED, Kind.ACTIVITY_FAILED)
-        return {
-            (id, one.run, one.ref or 0) for id, found in self.happened.items() for one in found if one.kind in ends
-        }
+        return {(id, one.run, one.ref or 0) for id, found in self.happened.items() for one in found if one.kind in ends}
 
     def agrees(self, what: str, id: str, *rest: Any) -> bool:
         """Say whether the content shows what was claimed of an execution that is there."""

@@ -13,12 +13,15 @@ from perdure.cli import (
     collecting,
     completing,
     doctor,
+    drilling,
     history,
     listing,
     requesting,
+    restoring,
     run,
     showing,
     start,
+    status,
     verifying,
     worker,
 )
@@ -69,6 +72,8 @@ _add(
     RUN, "worker", worker.worker,
     "perdure worker shop.py --db shop.db",
     "perdure worker shop.orders shop.stock --threads 32 --grace 1m --deployment 2026-07-01",
+    "perdure worker shop.py --db shop.db --replicate s3://bucket/prefix/shop",
+    "perdure worker shop.py --db s3://bucket/prefix/shop --durability replicated",
 )  # fmt: skip
 _add(
     RUN, "start", start.start,
@@ -80,6 +85,11 @@ _add(
     "perdure list --status failed --since 2h",
     "perdure list --workflow fulfil --prefix order- --limit 20 --after order-100",
     "perdure list --json --limit 10000 | jq -r .id",
+)  # fmt: skip
+_add(
+    LOOK, "status", status.status,
+    "perdure status --db shop.db",
+    "perdure status --db s3://bucket/prefix/shop --json | jq .replication.lag_s",
 )  # fmt: skip
 _add(LOOK, "show", showing.show, "perdure show order-42", "perdure show order-42 --depth 1 --json | jq .pending")
 _add(
@@ -116,6 +126,17 @@ _add(
     'perdure fail 17.5.1.q8Zk… "declined" --type shop:CardDeclined',
 )  # fmt: skip
 _add(CARE, "doctor", doctor.doctor, "perdure doctor --db shop.db", "perdure doctor --quick --json || page-someone")
+_add(
+    CARE, "restore", restoring.restore,
+    "perdure restore s3://bucket/prefix/shop",
+    "perdure restore s3://bucket/prefix/shop -o yesterday.db --at 2026-11-22T18:00:00Z --json",
+    "perdure restore s3://bucket/prefix/shop --snapshot latest",
+)  # fmt: skip
+_add(
+    CARE, "drill", drilling.drill,
+    "perdure drill s3://bucket/prefix/shop",
+    "perdure drill s3://bucket/prefix/shop shop.py --sample 1000 --json || page-someone",
+)  # fmt: skip
 _add(
     CARE, "gc", collecting.gc,
     "perdure gc --older-than 30d --dry-run",

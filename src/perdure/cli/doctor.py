@@ -15,7 +15,7 @@ from perdure.cli import options
 from perdure.cli.command import command
 from perdure.cli.exits import ExitCode
 from perdure.cli.moments import brief
-from perdure.cli.output import Output, clean, complain, counted
+from perdure.cli.output import Output, complain, counted
 from perdure.cli.owner import Owner, owner
 from perdure.client import Client
 from perdure.errors import StoreError
@@ -157,13 +157,5 @@ def _due(backlog: Backlog, now: int, runner: Owner | None) -> Finding:
 def _write(finding: Finding, out: Output) -> None:
     if out.json:
         out.object(finding)
-    elif out.terminal:
-        from rich.text import Text
-
-        mark, style = {
-            Verdict.OK: ("✓", "green"), Verdict.NOTE: ("•", "yellow"), Verdict.PROBLEM: ("✗", "bold red"),
-        }[finding.verdict]  # fmt: skip
-        plain = "" if finding.verdict is Verdict.OK else style
-        out.print(Text.assemble((f"{mark} {finding.check:<11}", style), (clean(finding.detail, lines=True), plain)))
     else:
-        out.line(finding.verdict, finding.check, finding.detail)
+        out.finding(finding.check, finding.verdict, finding.detail)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perdure.cli.command import KEYS
+from perdure.cli.exits import UsageError
 from perdure.cli.output import clean
 from perdure.client import Client
 from perdure.codec.encryption import AesGcmCodec
 from perdure.store import Filter
 from perdure.store.sqlite import SqliteStore
 from perdure.store.target import database_path
+
+if TYPE_CHECKING:
+    from perdure.replication.target import Target
 
 DATABASE = "PERDURE_DB"
 DEFAULT = "perdure.db"
@@ -58,6 +62,16 @@ TimeLimit = Annotated[
 def codec() -> AesGcmCodec | None:
     """Give the codec that the environment asks for."""
     return AesGcmCodec.from_environment(KEYS) if os.environ.get(KEYS) else None
+
+
+def replica_target(url: str) -> Target:
+    """Give the place that a URL names. Raises `UsageError`."""
+    from perdure.replication.target import InvalidTarget, Target  # only who replicates needs it
+
+    try:
+        return Target.parse(url)
+    except InvalidTarget as error:
+        raise UsageError(error.message, hint=error.hint) from None
 
 
 def open_client(db: str) -> Client:

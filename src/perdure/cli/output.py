@@ -110,6 +110,26 @@ class Output:
         elif self.terminal:
             self.print(styled(message))
 
+    def finding(self, check: str, verdict: str, detail: str) -> None:
+        """Say what was checked, whether it is `ok`, a `note` or a `problem`, and the detail."""
+        if not self.terminal:
+            self.line(verdict, check, detail)
+            return
+        from rich.text import Text
+
+        mark, style = {"ok": ("✓", "green"), "note": ("•", "yellow"), "problem": ("✗", "bold red")}[verdict]
+        plain = "" if verdict == "ok" else style
+        self.print(Text.assemble((f"{mark} {check:<11}", style), (clean(detail, lines=True), plain)))
+
+    def fact(self, name: str, value: str) -> None:
+        """Say one thing by its name."""
+        if not self.terminal:
+            self.line(name, value)
+            return
+        from rich.text import Text
+
+        self.print(Text.assemble((f"{name:<12}", "dim"), clean(value, lines=True)))
+
     def flush(self) -> None:
         sys.stdout.flush()
 

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sys
-import time
-from collections import Counter
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from perdure.cli import loading, logs, options
 from perdure.cli.command import command
-from perdure.cli.exits import ExitCode, UsageError
-from perdure.cli.moments import brief, seconds
-from perdure.cli.output import STYLES, clean, counted, error_console, note
-from perdure.cli.stopping import Stop, leave_if_stuck
+from perdure.cli.exits import UsageError
+from perdure.cli.moments import positive_seconds, seconds
+from perdure.cli.output import counted, error_console, note
+from perdure.cli.stopping import leave_if_stuck
+from perdure.cli.working import is_bucket, replica_of, work, work_from_bucket
 from perdure.engine.engine import Engine
+from perdure.engine.replicator import Replicator
 from perdure.store.sqlite.connection import Synchronous
-from perdure.types import Status
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-LOOK_EVERY_S = 0.5
 
 
 @command
@@ -53,6 +47,29 @@ def worker(
         str,
         typer.Option("--synchronous", metavar="full|normal", help="`normal`: a power cut may lose the newest commits."),
     ] = "full",
+    replicate: Annotated[
+        str | None,
+        typer.Option(
+            "--replicate", envvar="PERDURE_REPLICA", metavar="URL", help="Stream the database to s3://bucket/prefix."
+        ),
+    ] = None,
+    durability: Annotated[
+        str,
+        typer.Option("--durability", metavar="local|replicated", help="`replicated`: answer once it is in the bucket."),
+    ] = "local",
+    lease: Annotated[
+        str,
+        typer.Option("--lease", metavar="DURATION", help="With --db s3://…: a dead machine is replaced after this."),
+    ] = "15s",
+    snapshot_every: Annotated[
+        str | None,
+        typer.Option("--snapshot-every", metavar="DURATION", help="Put a whole copy beside the replica, as a hedge."),
+    ] = None,
+    snapshots_keep: Annotated[int, typer.Option("--snapshots-keep", min=1, help="So many of them, the newest.")] = 28,
+    drill_every: Annotated[
+        str | None,
+        typer.Option("--drill-every", metavar="DURATION", help="Restore the replica, to see that it can be done."),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
     db: options.Db = options.DEFAULT,
 ) -> int:
@@ -60,25 +77,47 @@ def worker(
 
     Creates the database if need be and resumes everything that was under way. While another process runs the database
     this one stands by and takes over when that is gone. The first Ctrl-C stops in order, the second at once.
+
+    With --replicate the file is streamed to a bucket by Litestream. With --db s3://bucket/prefix no file is needed: the
+    newest state is fetched from there, and streamed back; one machine at a time has the lease.
     """
+    if durability not in ("local", "replicated"):
+        raise UsageError(f"--durability is local or replicated, not {durability}")
     if synchronous not in ("full", "normal"):
         raise UsageError(f"--synchronous is full or normal, not {synchronous}")
     mode: Synchronous = "normal" if synchronous == "normal" else "full"
     console = error_console() if sys.stderr.isatty() else None
     logs.configure(logging.DEBUG if verbose else logging.INFO, console)
     loaded = [_load(target) for target in modules]
-    try:
-        engine = Engine(
-            db, loaded, codec=options.codec(), synchronous=mode, strict=strict, grace_s=seconds(grace),
-            max_threads=threads, max_processes=processes, deployment=deployment,
-        )  # fmt: skip
-    except ValueError as error:  # two workflows of one name
-        raise UsageError(str(error)) from None
-    names = ", ".join(sorted(engine.registry.by_name))
-    note(f"{engine.path}: {counted(len(engine.registry.by_name), 'workflow')}: {names}", console)
-    asyncio.run(_work(engine, console, grace))
-    leave_if_stuck(ExitCode.OK)
-    return ExitCode.OK
+
+    def make(path: str | Path, replica: Replicator | None) -> Engine:
+        try:
+            engine = Engine(
+                path, loaded, codec=options.codec(), synchronous=mode, strict=strict, grace_s=seconds(grace),
+                max_threads=threads, max_processes=processes, deployment=deployment, replicate=replica,
+                durability=durability,
+            )  # fmt: skip
+        except ValueError as error:  # two workflows of one name
+            raise UsageError(str(error)) from None
+        names = ", ".join(sorted(engine.registry.by_name))
+        note(f"{engine.path}: {counted(len(engine.registry.by_name), 'workflow')}: {names}", console)
+        return engine
+
+    url = db if is_bucket(db) else replicate
+    if is_bucket(db) and replicate is not None:
+        raise UsageError("--replicate is for a local file", hint="a database in a bucket is streamed back there")
+    if url is None and (snapshot_every or drill_every):
+        raise UsageError("--snapshot-every and --drill-every need a replica", hint="add --replicate s3://bucket/prefix")
+    replica = None if url is None else replica_of(
+        url, snapshot_every_s=positive_seconds(snapshot_every), snapshots_keep=snapshots_keep,
+        drill_every_s=positive_seconds(drill_every), drill_code=tuple(modules),
+    )  # fmt: skip
+    if replica is not None and is_bucket(db):
+        code = asyncio.run(work_from_bucket(replica, seconds(lease), make, console, grace))
+    else:
+        code = asyncio.run(work(make(db, replica), console, grace))
+    leave_if_stuck(code)
+    return code
 
 
 def _load(target: str) -> ModuleType:
@@ -87,46 +126,3 @@ def _load(target: str) -> ModuleType:
         hint = f"worker runs all workflows of a file: perdure worker {file}"
         raise UsageError(f"{target!r} is neither a file nor a module", hint=hint)
     return loading.load_workflows(target)
-
-
-async def _work(engine: Engine, console: Console | None, grace: str) -> None:
-    def said(name: str) -> None:
-        note(f"{name}: stopping; running activities have {grace}; once more stops at once", console)
-
-    async with Stop(said) as stop:
-        async with engine:
-            shown = asyncio.create_task(_show(engine, console)) if console is not None else None
-            await stop.wait()
-            if shown is not None:
-                shown.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await shown
-        note("stopped; everything that was acknowledged is in the file", console)
-
-
-async def _show(engine: Engine, console: Console) -> None:
-    """Keep a status line below the log."""
-    from rich.live import Live
-    from rich.spinner import Spinner
-
-    began = time.monotonic()
-    with Live(console=console, transient=True, refresh_per_second=4) as live:
-        while True:
-            looked = time.monotonic()
-            line = status_line(engine.leading, await engine.counts(), looked - began)
-            live.update(Spinner("dots", line))
-            cost = time.monotonic() - looked  # counting a large table may take a while
-            await asyncio.sleep(max(LOOK_EVERY_S, 50 * cost))
-
-
-def status_line(leading: bool, counts: dict[Status, int], up_s: float) -> Any:
-    from rich.text import Text
-
-    line = Text.assemble(("running" if leading else "standing by", "bold green" if leading else "yellow"))
-    line.append(f"  up {brief(up_s)}", "dim")
-    found = Counter(counts)
-    for status in Status:
-        if found[status]:
-            line.append(f"  {found[status]:,} ", STYLES[status])
-            line.append(clean(status), "dim")
-    return line

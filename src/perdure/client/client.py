@@ -18,17 +18,22 @@ from perdure.client.token import seal
 from perdure.client.waiting import Ending, Waiting, not_found
 from perdure.codec import encode_failure
 from perdure.codec.payload import Codec, Payloads
-from perdure.errors import EngineClosed, InvalidValue, PerdureError, StaleToken
+from perdure.errors import EngineClosed, InvalidValue, NotReplicated, PerdureError, StaleToken
 from perdure.store import ExecutionRow, Filter
 from perdure.store.sqlite import Doorbell, SqliteStore
-from perdure.store.sqlite.connection import Synchronous
+from perdure.store.sqlite.connection import Checkpoints, Synchronous
+from perdure.store.sqlite.lock import RunnerLock
 from perdure.store.sqlite.store import wall_clock_us
+from perdure.store.sqlite.watermark import Watermark
 from perdure.store.target import database_path
-from perdure.types import Conflict, ExecutionInfo, HistoryEvent, Status, later, storable
+from perdure.types import Conflict, Durability, ExecutionInfo, HistoryEvent, Status, later, storable
 from perdure.workflow import Workflow
 
 R = TypeVar("R")
 PAGE = 500
+REPLICATED_S = 60.0
+"""How long to wait for the replica when the runner is another process."""
+WATERMARK_S = 0.02
 
 
 class Gateway(Protocol):
@@ -58,6 +63,7 @@ class Client:
         codec: Codec | None = None,
         max_payload_bytes: int = 16 * 1024 * 1024,
         synchronous: Synchronous = "full",
+        durability: Durability | str = Durability.LOCAL,
         now: Callable[[], int] = wall_clock_us,
     ) -> None:
         if synchronous not in ("full", "normal"):
@@ -65,6 +71,7 @@ class Client:
         self.path = database_path(database)
         self.payloads = Payloads(codec, max_payload_bytes)
         self.synchronous: Synchronous = synchronous
+        self.durability = Durability(durability)
         self.now = now
         self._creates = False
         self._store: SqliteStore | None = None
@@ -96,8 +103,15 @@ class Client:
             self._store.close()
         self._store = self._waiting = self._doorbell = None
 
-    def _open_store(self, create: bool) -> SqliteStore:
-        return SqliteStore(self.path, synchronous=self.synchronous, payloads=self.payloads, now=self.now, create=create)
+    def _open_store(self, create: bool, checkpoints: Checkpoints = "alone") -> SqliteStore:
+        return SqliteStore(
+            self.path,
+            synchronous=self.synchronous,
+            payloads=self.payloads,
+            now=self.now,
+            create=create,
+            checkpoints=checkpoints,
+        )
 
     def _make_doorbell(self) -> Doorbell:
         """Make one end of the doorbell. A simulation replaces this."""
@@ -127,13 +141,16 @@ class Client:
         id: str | None = None,
         on_conflict: Conflict | str = Conflict.JOIN,
         timeout_s: float | None = None,
+        durability: Durability | str | None = None,
         **kwargs: Any,
     ) -> Execution[R]:
         """Start an execution; returns once it is durable.
 
         `id` makes it idempotent: the same id with the same input gives the same execution. `on_conflict` is `join`,
-        `reject` or `replace` (see `Conflict`). `timeout_s` limits the whole execution. Raises `InvalidValue` for
-        arguments that do not fit, `ExecutionExists`.
+        `reject` or `replace` (see `Conflict`). `timeout_s` limits the whole execution. With
+        `durability="replicated"` this call, and those of the handle that it gives, return only once what they ask for
+        or tell is in the replica. Raises `InvalidValue` for arguments that do not fit, `ExecutionExists`,
+        `NotReplicated`.
         """
         if not isinstance(workflow, Workflow):
             raise TypeError(
@@ -144,7 +161,9 @@ class Client:
         timeout = timeout_s if timeout_s is not None else workflow.timeout_s
         chosen = workflow.id if id is None else id
         row = await self._start(workflow.name, data, chosen, on_conflict, timeout, workflow.arguments.same)
-        return Execution(self, row.id, workflow)
+        promised = self._promised(workflow, durability)
+        await self._keep(promised)
+        return Execution(self, row.id, workflow, promised)
 
     async def start_by_name(
         self,
@@ -161,7 +180,8 @@ class Client:
             raise InvalidValue(f"a workflow's name cannot be {workflow!r}")
         data = msgspec.json.encode(arguments).decode()
         row = await self._start(workflow, data, id, on_conflict, timeout_s, _equal_json)
-        return Execution(self, row.id, None)
+        await self._keep(self.durability)
+        return Execution(self, row.id, None, self.durability)
 
     async def _start(
         self,
@@ -189,7 +209,7 @@ class Client:
     def execution(self, id: str, workflow: Workflow[..., Any, R] | None = None) -> Execution[R]:
         """Give a handle by id, without looking whether it exists. With `workflow`, results are decoded by its
         annotation."""
-        return Execution(self, id, workflow)
+        return Execution(self, id, workflow, self._promised(workflow, None))
 
     async def list(self, filter: Filter | None = None) -> list[ExecutionInfo]:
         """List executions, newest first. See `Filter` for what can be asked."""
@@ -266,6 +286,34 @@ class Client:
                 progress(0)
             free, left = left, await asyncio.to_thread(self.store.vacuum, 500)
         return total
+
+    # --- the replica ------------------------------------------------------------------------------------------------
+
+    def _promised(self, workflow: Workflow[..., Any, Any] | None, asked: Durability | str | None) -> Durability:
+        """Give what holds for one execution: what was asked for it, or the stronger of the client's and the
+        workflow's."""
+        if asked is not None:
+            return Durability(asked)
+        replicated = workflow is not None and workflow.durability is Durability.REPLICATED
+        return Durability.REPLICATED if replicated else self.durability
+
+    async def _keep(self, promised: Durability) -> None:
+        """Return once what was promised holds for everything that is committed by now. Raises `NotReplicated`."""
+        if promised is Durability.REPLICATED:
+            await self._replicated()
+
+    async def _replicated(self) -> None:
+        """Wait until the runner, in another process, has said that what is committed by now is in the replica."""
+        began = time.monotonic()
+        watermark, lock = Watermark(self.path), RunnerLock(self.path)
+        self.doorbell.ring("runner")
+        while True:
+            epoch = self.store.reader.meta("runner_epoch")
+            if lock.holder() and watermark.covers(epoch) >= began:
+                return
+            if time.monotonic() - began > REPLICATED_S:
+                raise NotReplicated(f"{self.path}: not in the replica after {REPLICATED_S:g} s")
+            await asyncio.sleep(WATERMARK_S)
 
     # --- for handles ------------------------------------------------------------------------------------------------
 

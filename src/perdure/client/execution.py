@@ -13,7 +13,7 @@ from perdure.codec.payload import DecodeError
 from perdure.errors import ExecutionCancelled, ExecutionTerminated, InvalidValue
 from perdure.events import Event, Kind
 from perdure.store import ExecutionRow
-from perdure.types import ExecutionInfo, HistoryEvent
+from perdure.types import Durability, ExecutionInfo, HistoryEvent
 from perdure.workflow import Signal, Workflow
 
 if TYPE_CHECKING:
@@ -26,10 +26,14 @@ T = TypeVar("T")
 class Execution(Generic[R]):
     """A handle: cheap, made by `start` and `client.execution(id)`. It follows the newest run of its id."""
 
-    def __init__(self, client: Client, id: str, workflow: Workflow[..., Any, R] | None) -> None:
+    def __init__(
+        self, client: Client, id: str, workflow: Workflow[..., Any, R] | None, durability: Durability = Durability.LOCAL
+    ) -> None:
         self.client = client
         self.id = id
         self.workflow = workflow
+        self.durability = durability
+        """What has to have happened before a call of this handle returns."""
 
     async def result(self, timeout_s: float | None = None) -> R:
         """Wait for the end and give the result.
@@ -42,6 +46,8 @@ class Execution(Generic[R]):
         else:
             async with asyncio.timeout(timeout_s):
                 row, event = await self.client._ended(self.id)
+        if self.durability is Durability.REPLICATED:
+            await self.client._keep(self.durability)
         return self._outcome(row, event)
 
     def _outcome(self, row: ExecutionRow, event: Event | None) -> R:
@@ -68,26 +74,31 @@ class Execution(Generic[R]):
             await self.client._signal(self.id, signal.name, signal.value.check(value))
         else:
             await self.client._signal(self.id, signal, Signal(signal).value.check(value))
+        await self.client._keep(self.durability)
 
     async def cancel(self, reason: str | None = None) -> None:
         """Ask it to stop: its code gets `CancelledError` and may clean up. Returns once the request is durable."""
-        await self.client._request(self.id, "cancel", None, _json(reason))
+        await self._request("cancel", _json(reason))
 
     async def terminate(self, reason: str | None = None) -> None:
         """End it at once, without running any cleanup."""
-        await self.client._request(self.id, "terminate", None, _json(reason))
+        await self._request("terminate", _json(reason))
 
     async def pause(self, reason: str | None = None) -> None:
         """Hold it: running attempts end, but nothing new starts and its code does not run until `resume`."""
-        await self.client._request(self.id, "pause", None, _json(reason))
+        await self._request("pause", _json(reason))
 
     async def resume(self) -> None:
         """Let a paused execution go on; what came meanwhile is delivered in order."""
-        await self.client._request(self.id, "resume", None, None)
+        await self._request("resume")
 
     async def retry(self) -> None:
         """Open a failed execution again just before what made it fail, and try that anew."""
-        await self.client._request(self.id, "retry", None, None)
+        await self._request("retry")
+
+    async def _request(self, what: str, data: str | None = None) -> None:
+        await self.client._request(self.id, what, None, data)
+        await self.client._keep(self.durability)
 
     async def info(self) -> ExecutionInfo:
         """Describe it. Raises `ExecutionNotFound`."""

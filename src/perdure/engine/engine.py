@@ -30,6 +30,7 @@ from perdure.engine.inputs import Input
 from perdure.engine.local import Local
 from perdure.engine.process import refuse_in_import
 from perdure.engine.registry import Registry
+from perdure.engine.replicator import ReplicationStatus, Replicator, Site, Stream
 from perdure.engine.runner import Runner
 from perdure.engine.watchdog import Watchdog
 from perdure.errors import StaleRunner
@@ -39,6 +40,7 @@ from perdure.store import ExecutionRow
 from perdure.store.sqlite import Doorbell, RunnerLock, SqliteStore
 from perdure.store.sqlite.connection import Synchronous
 from perdure.store.sqlite.store import wall_clock_us
+from perdure.types import Durability
 from perdure.workflow import Workflow
 
 logger = logging.getLogger("perdure.engine")
@@ -61,7 +63,8 @@ class Engine(Client):
     `synchronous="normal"` syncs the disk at checkpoints only: faster, a crash of the process still loses nothing, a
     power cut may lose the newest commits. `strict` makes code that is not deterministic an error and not a warning.
     `hot` is how many waiting executions are kept in memory. `deployment` names this version of the code in what it
-    starts.
+    starts. `replicate` streams the file to a bucket; with `durability="replicated"` callers are answered, and
+    activities start, only once what led to that is there.
     """
 
     def __init__(
@@ -79,11 +82,30 @@ class Engine(Client):
         hot: int = 10_000,
         grace_s: float = 10.0,
         deployment: str | None = None,
+        replicate: Replicator | None = None,
+        durability: Durability | str = Durability.LOCAL,
         now: Callable[[], int] = wall_clock_us,
     ) -> None:
-        super().__init__(database, codec=codec, max_payload_bytes=max_payload_bytes, synchronous=synchronous, now=now)
+        super().__init__(
+            database,
+            codec=codec,
+            max_payload_bytes=max_payload_bytes,
+            synchronous=synchronous,
+            durability=durability,
+            now=now,
+        )
+        if replicate is None and self.durability is Durability.REPLICATED:
+            raise ValueError('durability="replicated" needs a replica: replicate=Replica("s3://bucket/prefix")')
+        if replicate is not None and synchronous != "full":
+            raise ValueError(
+                'a replicated database needs synchronous="full": a power cut could put it behind its replica'
+            )
         self._creates = True
         self.registry = Registry(workflows, strict)
+        self.replicate = replicate
+        self._stream: Stream | None = None
+        self.barred: BaseException | None = None
+        """Why this engine will not lead again: another machine has its database."""
         self.hot = hot
         self.grace_s = grace_s
         self.deployment = deployment or os.environ.get("PERDURE_DEPLOYMENT")
@@ -106,6 +128,11 @@ class Engine(Client):
     def leading(self) -> bool:
         """Whether this engine is the runner; otherwise it stands by."""
         return self._runner is not None and not self._runner.closed
+
+    @property
+    def replication(self) -> ReplicationStatus | None:
+        """How far the replica follows, and what is wrong with it; None without `replicate`, and while standing by."""
+        return None if self._stream is None else self._stream.status()
 
     # --- opening and closing ----------------------------------------------------------------------------------------
 
@@ -143,6 +170,8 @@ class Engine(Client):
     async def _do_chores(self) -> None:
         """Stand by for the lock; as the runner, look now and then for what a lost ring left in the file."""
         while True:
+            if self.barred is not None:
+                return
             if self._runner is None:  # one that is closed is still stepping down, and has its lock
                 await self._until_next_try()
                 try:
@@ -166,8 +195,13 @@ class Engine(Client):
         if not self._lock.acquire(description):
             return False
         loop = asyncio.get_running_loop()
-        store = self._runner_store = self._open_store(create=True)
+        store = self._runner_store = self._open_store(True, "always" if self.replicate is None else "never")
         epoch = store.become_runner(description)
+        if self.replicate is not None:
+            database_id = str(store.reader.meta("database_id"))
+            loop_now = asyncio.get_running_loop()
+            site = Site(self.path, database_id, epoch, store, loop_now, self.now, self.deployment, self._bar)
+            self._stream = self.replicate.begin(site)
         runner = self._runner = Runner(
             store,
             self.registry,
@@ -181,6 +215,8 @@ class Engine(Client):
             hot=self.hot,
             deployment=self.deployment,
             private=self.payloads.codec is not None,
+            stream=self._stream,
+            durability=self.durability,
         )
         self._executor = self._make_executor(loop, runner)
         self._executor.on_heartbeat = runner.beat
@@ -228,6 +264,11 @@ class Engine(Client):
             self._runner.closed = True
             self._stepping_down = asyncio.get_running_loop().create_task(self._step_down())
 
+    def _bar(self, error: BaseException) -> None:
+        """Stop for good: the database is another machine's now, and the lock of this one says nothing about that."""
+        self.barred = error
+        self._on_fault(error)
+
     async def _step_down(self) -> None:
         await self._stop_leading(0.0)
         self._lock.release()
@@ -241,6 +282,8 @@ class Engine(Client):
                 self._runner_store = None
             return
         runner.draining = True
+        if self._stream is not None:
+            self._stream.let_go()
         if executor is not None:
             await executor.drain(grace_s if not runner.closed else 0.0)
         await runner.finish()
@@ -253,6 +296,9 @@ class Engine(Client):
                 runner.loop.remove_reader(self._runner_bell.fd)
             self._runner_bell.close()
         runner.drop_all()
+        if self._stream is not None:
+            await self._stream.close()
+            self._stream = None
         if self._runner_store is not None:
             self._runner_store.close()
         self._runner = self._executor = self._runner_store = self._runner_bell = self._watchdog = None
@@ -274,6 +320,12 @@ class Engine(Client):
         return Watchdog(runner, lambda: self._executor.running if self._executor else ())
 
     # --- for handles ------------------------------------------------------------------------------------------------
+
+    async def _replicated(self) -> None:
+        if self._stream is None:
+            await super()._replicated()
+        else:
+            await self._stream.reached()
 
     def _certainly_open(self, id: str) -> bool:
         return self._runner is not None and id in self._runner.memory.lives

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
+from typing import TypeVar
 
 import msgspec
 
@@ -17,6 +18,7 @@ from perdure.replay.run import effective
 from perdure.store import ExecutionRow, Store
 from perdure.types import Status
 
+T = TypeVar("T")
 _NULL = msgspec.Raw(b"null")  # not None: `Raw | None` takes nothing but null
 
 
@@ -135,16 +137,27 @@ def _find_attempts(store: Store, live: Live, events: Iterable[Event]) -> None:
         if event.kind is Kind.ACTIVITY_SCHEDULED:
             found.scheduled_at = event.at
         elif event.kind is Kind.ATTEMPT_FAILED:
-            note = msgspec.json.decode(event.data or "{}", type=AttemptNote)
+            note = _read(event, AttemptNote)
             live.attempts[found.seq] = _after(found, note)
         elif event.kind is Kind.ATTEMPT_DEFERRED:
-            deferred = msgspec.json.decode(event.data or "{}", type=DeferredNote)
+            deferred = _read(event, DeferredNote)
             found.phase, found.secret_hash = Phase.DEFERRED, deferred.secret
     for seq, attempt in live.attempts.items():
         attempt.from_log = True
         beat = store.heartbeat(live.row.num, seq)
         if beat is not None and beat[0] == attempt.number:
             attempt.details, attempt.proved = beat[1], True
+
+
+def _read(event: Event, type: type[T]) -> T:
+    """Read the data of a note. Raises `DecodeError` for what somebody else wrote."""
+    try:
+        return msgspec.json.decode(event.data or "", type=type)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        hint = "the file is damaged, or another program wrote to it"
+        raise DecodeError(
+            f"event #{event.seq} ({event.kind.name.lower()}) cannot be read: {error}", hint=hint
+        ) from error
 
 
 def _after(attempt: Attempt, note: AttemptNote) -> Attempt:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from perdure.codec.payload import DecodeError
 from perdure.engine import loading
 from perdure.engine.attempt import Attempt, Phase
@@ -132,9 +130,6 @@ class Memory:
             live, first = loading.load(runner.store, row, runner.registry.get(row.workflow), runner.max_bytes)
         except (NonDeterminismError, UnknownWorkflow, DecodeError) as error:
             return self._blocked(row, error)
-        except msgspec.MsgspecError as error:  # a note whose data is not what it should be
-            text = "its history cannot be read" if runner.private else f"its history cannot be read: {error}"
-            return self._blocked(row, DecodeError(text, hint="the file is damaged, or another program wrote to it"))
         except StoreError:
             raise
         except Exception as error:

@@ -21,7 +21,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, assert_never
 
@@ -33,6 +33,7 @@ from perdure.engine.live import Live
 from perdure.engine.memory import Memory
 from perdure.engine.outcomes import Outcomes, Stopped
 from perdure.engine.registry import Registry
+from perdure.engine.replicator import Stream
 from perdure.engine.requests import Requests
 from perdure.engine.work import Work
 from perdure.errors import (
@@ -41,13 +42,14 @@ from perdure.errors import (
     ExecutionExists,
     InternalError,
     NonDeterminismError,
+    NotReplicated,
     PerdureError,
     RowRefused,
     StoreError,
 )
 from perdure.events import Event, Kind
 from perdure.store import ExecutionRow, Parked, Purpose, Store
-from perdure.types import Status
+from perdure.types import Durability, Status
 
 logger = logging.getLogger("perdure.runner")
 
@@ -79,6 +81,8 @@ class Runner:
         hot: int = 10_000,
         deployment: str | None = None,
         private: bool = False,
+        stream: Stream | None = None,
+        durability: Durability = Durability.LOCAL,
     ) -> None:
         self.store = store
         self.registry = registry
@@ -93,6 +97,8 @@ class Runner:
         self.deployment = deployment
         self.private = private
         """Whether payloads are encrypted: then logs and problems must not show them either."""
+        self.stream = stream
+        self.durability = durability
         self.inputs: deque[Input] = deque()
         self.work = Work()
         self.now = now()
@@ -113,6 +119,8 @@ class Runner:
         self.requests = Requests(self)
         self.outcomes = Outcomes(self)
         self._scheduled = False
+        self._commit = 0
+        """The number of the newest commit, if commits are replicated; 0 for what was there before."""
 
     # --- being woken ------------------------------------------------------------------------------------------------
 
@@ -152,6 +160,8 @@ class Runner:
     def rung(self) -> None:
         """Another process has left something in the file. On the loop's thread."""
         self.arrivals.look = True
+        if self.stream is not None:
+            self.stream.look()
         self.wake()
 
     def beat(self, attempt: Attempt) -> None:
@@ -211,7 +221,11 @@ class Runner:
             self._handle_all(work, BATCH_INPUTS if not one else 0 if work.timers else 1)
             handled = True
             if work.batch:
+                if self.stream is not None:
+                    self.stream.check()
                 self.store.commit(work.batch)
+                if self.stream is not None:
+                    self._commit = self.stream.committed()
             elif work.replies or work.looked:
                 self.store.confirm()  # memory is right only while nobody else advances executions; else step down
         except Exception as error:
@@ -222,6 +236,7 @@ class Runner:
             raise
         finally:
             self.suspects -= one
+        work.commit = self._commit  # also for one without a commit: what led to it was committed before
         self.faults = 0
         if not one:
             self.collisions = 0
@@ -292,12 +307,41 @@ class Runner:
                 future.set_exception(value)
             else:
                 future.set_result(value)
-        for attempt in work.starts:
+        self._start_all(work.starts if self.stream is None else self._hold_back(self.stream, work))
+        for go in work.goes:
+            go()
+
+    def _start_all(self, attempts: Iterable[Attempt]) -> None:
+        for attempt in attempts:
             if attempt.phase is Phase.READY and not attempt.ended:
                 attempt.phase = Phase.RUNNING
                 self._start(attempt)
-        for go in work.goes:
-            go()
+
+    def _hold_back(self, stream: Stream, work: Work) -> list[Attempt]:
+        """Give the attempts that may start now; the others start once the replica has what led to them."""
+        held = [attempt for attempt in work.starts if self._waits_for_replica(attempt)]
+        if held:
+            stream.when_replicated(work.commit, lambda arrived: self._release(held, arrived))
+        return [attempt for attempt in work.starts if attempt not in held] if held else work.starts
+
+    def _waits_for_replica(self, attempt: Attempt) -> bool:
+        run = attempt.live.run
+        return (
+            self.durability is Durability.REPLICATED
+            or attempt.activity_def.defaults.durability is Durability.REPLICATED
+            or (run is not None and run.workflow.durability is Durability.REPLICATED)
+        )
+
+    def _release(self, held: list[Attempt], arrived: bool) -> None:
+        """Start attempts that waited for the replica. When that was in vain, each fails: its retry waits again."""
+        if arrived or self.draining:
+            self._start_all(held)
+            return
+        for attempt in held:
+            if attempt.phase is Phase.READY and not attempt.ended:
+                attempt.phase = Phase.RUNNING
+                error = NotReplicated(f"{attempt.activity} did not start: what led to it is not in the replica in time")
+                self.submit(AttemptDone(attempt, attempt.number, error))
 
     def _start(self, attempt: Attempt) -> None:
         if self.draining:

@@ -20,6 +20,7 @@ class Work:
     __slots__ = (
         "batch",
         "closed",
+        "commit",
         "goes",
         "later",
         "looked",
@@ -51,6 +52,8 @@ class Work:
         self.closed: dict[str, tuple[ExecutionRow, Event | None]] = {}
         """Executions that ended in this batch, by id, with their closing event."""
         self.timers_fired = False
+        self.commit = 0
+        """The number of the newest commit that led to it, if commits are replicated."""
         self.looked = False
         """Whether somebody else may have written to the file."""
         self.timers: list[ExecutionRow | None] = []

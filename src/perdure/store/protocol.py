@@ -151,6 +151,12 @@ class Store(Protocol):
     def vacuum(self, pages: int) -> int:
         """Give up to `pages` free pages back to the file system; give how many are still free."""
 
+    def checkpoint(self) -> None:
+        """Move the whole log into the file and empty it. Raises `StoreBusy` when a reader keeps it in use."""
+
+    def log_bytes(self) -> int:
+        """Give the size of the log that is not in the file yet."""
+
     def check(self, quick: bool) -> Iterator[tuple[str, bool, str]]:
         """Check the store: (what, ok, detail) one by one."""
 

@@ -22,6 +22,7 @@ from perdure.engine.registry import Registry
 from perdure.engine.runner import Runner
 from perdure.engine.watchdog import Watchdog
 from perdure.store.sqlite import SqliteStore
+from perdure.store.sqlite.connection import Checkpoints
 from perdure.testing.clock import VirtualClock, VirtualLoop
 from perdure.testing.commits import WatchedStore
 from perdure.testing.fakes import SimulationError
@@ -41,9 +42,14 @@ class SimulatedClient(Client):
     watch: Watch | None = None
     made = 0
 
-    def _open_store(self, create: bool) -> SqliteStore:
+    def _open_store(self, create: bool, checkpoints: Checkpoints = "alone") -> SqliteStore:
         store = WatchedStore(
-            self.path, synchronous=self.synchronous, payloads=self.payloads, now=self.now, create=create
+            self.path,
+            synchronous=self.synchronous,
+            payloads=self.payloads,
+            now=self.now,
+            create=create,
+            checkpoints=checkpoints,
         )
         store.watch = self.watch
         return store
@@ -62,9 +68,14 @@ class SimulatedEngine(Engine):
     watch: Watch
     stage: Stage
 
-    def _open_store(self, create: bool) -> SqliteStore:
+    def _open_store(self, create: bool, checkpoints: Checkpoints = "alone") -> SqliteStore:
         store = WatchedStore(
-            self.path, synchronous=self.synchronous, payloads=self.payloads, now=self.now, create=create
+            self.path,
+            synchronous=self.synchronous,
+            payloads=self.payloads,
+            now=self.now,
+            create=create,
+            checkpoints=checkpoints,
         )
         store.watch = self.watch
         return store

@@ -19,6 +19,9 @@ import apsw
 from perdure.errors import NotOurFile, RowRefused, StoreBusy, StoreError, StoreFull, StoreReadOnly
 
 Synchronous = Literal["full", "normal"]
+Checkpoints = Literal["always", "alone", "never"]
+"""When commits move the log into the file: `always` for a runner; `never` where a replicator decides; `alone` for
+everyone else: only when the log is long and there is no runner that would do it."""
 BUSY_S = 10.0
 """How long a write waits for another process's transaction."""
 
@@ -28,6 +31,7 @@ def open_connection(
     synchronous: Synchronous = "full",
     *,
     read_only: bool = False,
+    checkpoints: Checkpoints = "always",
     factory: Callable[..., apsw.Connection] = apsw.Connection,
 ) -> apsw.Connection:
     """Open one connection, made by `factory`. Raises `StoreError` when the file cannot be opened."""
@@ -35,35 +39,42 @@ def open_connection(
     with translated(path):
         connection = factory(os.fspath(path), flags=flags, statementcachesize=200)
         try:
-            _set_up(connection, synchronous, read_only)
+            _set_up(connection, synchronous, read_only, checkpoints)
         except BaseException:
             connection.close()  # whoever keeps the error must not keep the file open with it
             raise
     return connection
 
 
-def _set_up(connection: apsw.Connection, synchronous: Synchronous, read_only: bool) -> None:
-    connection.set_busy_handler(_Patience())
+def _set_up(
+    connection: apsw.Connection, synchronous: Synchronous, read_only: bool, checkpoints: Checkpoints
+) -> None:
+    connection.set_busy_handler(Patience())
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
     connection.pragma("synchronous", synchronous.upper())
+    if checkpoints != "always":
+        connection.pragma("wal_autocheckpoint", 0)
+    if checkpoints == "never":
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     connection.pragma("cache_size", -16_384 if not read_only else -4_096)
     if sys.platform == "darwin" and synchronous == "full":
         connection.pragma("fullfsync", 1)  # macOS's fsync alone leaves the data in the drive's cache
         connection.pragma("checkpoint_fullfsync", 1)
 
 
-class _Patience:
+class Patience:
     """A busy handler that looks again soon at first: another process's commit takes a fraction of a millisecond."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_s: float = BUSY_S) -> None:
+        self.limit_s = limit_s
         self.since = 0.0
 
     def __call__(self, tries: int) -> bool:
         now = time.monotonic()
         if tries == 0:
             self.since = now
-        elif now - self.since > BUSY_S:
+        elif now - self.since > self.limit_s:
             return False
         time.sleep(0.000_05 if tries < 20 else 0.002)
         return True
@@ -72,7 +83,7 @@ class _Patience:
 def use_wal(connection: apsw.Connection) -> None:
     """Put a file into WAL mode. While another connection is about to write SQLite refuses that without asking the busy
     handler: two that wait for each other's lock would wait for ever."""
-    patience, tries = _Patience(), 0
+    patience, tries = Patience(), 0
     while True:
         try:
             connection.pragma("journal_mode", "wal")

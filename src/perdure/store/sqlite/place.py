@@ -46,10 +46,9 @@ class Place:
         self._seen = changed if time.time_ns() - changed > SETTLED_NS else -1
 
     @property
-    def replaced(self) -> bool:
-        """Whether another database lies under the name now."""
-        now = _identity(self._paths[0])
-        return now is not None and now != self._database
+    def left(self) -> bool:
+        """Whether the database no longer lies under its name."""
+        return _identity(self._paths[0]) != self._database
 
     def _refuse(self, found: list[tuple[int, int] | None]) -> None:
         known = self._known or [self._database, None, None]

@@ -161,6 +161,9 @@ SELECT count(*) FROM perdure_execution x WHERE {where};
 -- name: recorded_page
 SELECT x.num FROM perdure_execution x WHERE {where} AND x.num < ? ORDER BY x.num DESC LIMIT ?;
 
+-- name: newest_event
+SELECT max(at) FROM perdure_event;
+
 -- name: counts
 SELECT status, count(*) FROM perdure_execution GROUP BY status;
 
@@ -276,3 +279,24 @@ SELECT x.id, x.run FROM perdure_execution x WHERE x.status = 'continued'
   AND (SELECT count(*) FROM perdure_execution) = max((SELECT max(num) FROM perdure_execution),
     coalesce((SELECT value FROM perdure_meta WHERE key = 'last_num'), 0))
 LIMIT 20;
+
+-- name: user_tables
+-- All that have rows of their own: not SQLite's, not Litestream's, no virtual ones (their content is in others).
+SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*' AND name NOT GLOB '_litestream_*'
+  AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name;
+
+-- name: columns
+SELECT name, pk FROM pragma_table_info(?);
+
+-- name: attach_before
+ATTACH ? AS before;
+
+-- name: lost_events
+-- Event by event: one that is there must be as it was. Those of deleted executions are another matter.
+SELECT count(*) FROM before.perdure_event b
+LEFT JOIN main.perdure_event a ON a.execution = b.execution AND a.seq = b.seq
+WHERE (a.seq IS NULL OR (a.kind, a.at, a.ref, a.name, a.data, a.blob) IS NOT (b.kind, b.at, b.ref, b.name, b.data, b.blob))
+  AND b.execution IN (SELECT num FROM main.perdure_execution);
+
+-- name: lost_executions
+SELECT count(*) FROM before.perdure_execution WHERE num NOT IN (SELECT num FROM main.perdure_execution);

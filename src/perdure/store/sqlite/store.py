@@ -17,12 +17,16 @@ from perdure.store.batch import Batch, Parked
 from perdure.store.protocol import Filter
 from perdure.store.rows import Backlog, ExecutionRow, InboxRow, TimerRow
 from perdure.store.sqlite import checkup, schema, startup
-from perdure.store.sqlite.connection import Synchronous, open_connection, translated
+from perdure.store.sqlite.connection import Checkpoints, Synchronous, open_connection, translated
 from perdure.store.sqlite.listing import Listing
+from perdure.store.sqlite.lock import RunnerLock
 from perdure.store.sqlite.reader import Reader
 from perdure.store.sqlite.retention import Retention
 from perdure.store.sqlite.writer import SqliteTransaction, Writer
 from perdure.types import ExecutionInfo, HistoryEvent, Status
+
+LONG_PAGES = 4_000
+"""A log so long is moved into the file by whoever writes, when there is no runner."""
 
 
 def wall_clock_us() -> int:
@@ -41,8 +45,10 @@ class SqliteStore:
         payloads: Payloads | None = None,
         now: Callable[[], int] = wall_clock_us,
         create: bool = True,
+        checkpoints: Checkpoints = "alone",
     ) -> None:
         self.path = path
+        self.checkpoints = checkpoints
         self.synchronous: Synchronous = synchronous
         self.payloads = payloads or Payloads(None)
         self.now = now
@@ -61,7 +67,7 @@ class SqliteStore:
 
     def _connect(self, *, read_only: bool = False) -> apsw.Connection:
         """Open a connection. A simulation replaces this."""
-        return open_connection(self.path, self.synchronous, read_only=read_only)
+        return open_connection(self.path, self.synchronous, read_only=read_only, checkpoints=self.checkpoints)
 
     @cached_property
     def reader(self) -> Reader:
@@ -73,12 +79,19 @@ class SqliteStore:
         try:
             with translated(self.path):
                 startup.use_log(writer.connection)
+                if self.checkpoints == "alone":
+                    writer.connection.set_wal_hook(self._log_grew)
             self._check_codec(writer)
         except BaseException:
             writer.close()
             raise
         writer.epoch = self._epoch
         return writer
+
+    def _log_grew(self, connection: apsw.Connection, database: str, pages: int) -> int:
+        if pages > LONG_PAGES and not RunnerLock(self.path).holder():
+            connection.wal_checkpoint()
+        return apsw.SQLITE_OK
 
     def _check_codec(self, writer: Writer) -> None:
         """Keep plain text out of a file whose payloads are encoded: once it was written with a codec, it needs one."""
@@ -248,6 +261,13 @@ class SqliteStore:
     def vacuum(self, pages: int) -> int:
         with self._writing():
             return self.retention.vacuum(pages)
+
+    def checkpoint(self) -> None:
+        self.writer.checkpoint()
+
+    def log_bytes(self) -> int:
+        log = self.path.with_name(self.path.name + "-wal")
+        return log.stat().st_size if log.exists() else 0
 
     def check(self, quick: bool) -> Iterator[tuple[str, bool, str]]:
         with translated(self.path):

@@ -17,15 +17,19 @@ from typing import Any
 import apsw
 
 from perdure.codec.payload import Blob, Payloads
-from perdure.errors import ExecutionExists, PerdureError, StaleRunner, StoreError, TransactionLost
+from perdure.errors import ExecutionExists, PerdureError, StaleRunner, StoreBusy, StoreError, TransactionLost
 from perdure.events import Event
 from perdure.store.batch import Batch, Parked
 from perdure.store.rows import ExecutionRow
-from perdure.store.sqlite.connection import translate, translated
+from perdure.store.sqlite.connection import Patience, translate, translated
 from perdure.store.sqlite.place import Place
 from perdure.store.sqlite.queries import queries
 
 _Rows = Iterable[tuple[Any, ...]]
+
+
+CHECKPOINT_BUSY_S = 0.05
+"""How long emptying the log waits for readers."""
 
 
 class Writer:
@@ -48,10 +52,9 @@ class Writer:
 
     def close(self) -> None:
         with self._alone:
-            if self._place.replaced:  # closing deletes the log by name, which may be that of another database now
+            if self._place.left:  # SQLite would leave the log as it is, and that keeps the old name
                 with suppress(apsw.Error):
                     self.connection.wal_checkpoint()
-                self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             self.connection.close()
 
     # --- the runner -------------------------------------------------------------------------------------------------
@@ -255,6 +258,19 @@ class Writer:
                 with suppress(apsw.BusyError):  # another connection is at it
                     self.connection.wal_checkpoint()  # only this makes the file itself shorter
         return free
+
+    def checkpoint(self) -> None:
+        with self._alone, translated(self.path):
+            # someone's long read must not keep the runner waiting: its caller tries again later
+            self.connection.set_busy_handler(Patience(CHECKPOINT_BUSY_S))
+            try:
+                with suppress(apsw.BusyError):
+                    self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            finally:
+                self.connection.set_busy_handler(Patience())
+        log = self.path.with_name(self.path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise StoreBusy(f"{self.path}: its log could not be emptied", hint="another program reads for long")
 
     def _many(self, name: str, rows: _Rows) -> None:
         self.connection.executemany(self._sql[name], rows)

@@ -1,0 +1,1 @@
+"""Replication: the state lives in a bucket, compute is disposable."""

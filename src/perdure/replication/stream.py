@@ -1,0 +1,309 @@
+"""One database on its way into the bucket: Litestream, what it has done, and what is told of it.
+
+1. Nothing here delays or fails a commit. Trouble with Litestream or the bucket is seen in `lag()` and `problem`. Only a
+   lease that may be another's stops the engine.
+2. Each runner streams to a path of its own, `<prefix>/<epoch>/`: one that was replaced and writes on spoils nothing.
+   The path becomes the truth when all of the database is there.
+3. While Litestream is away we keep the log in bounds ourselves: it begins anew with a full snapshot anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import platform
+import threading
+from typing import TYPE_CHECKING
+
+import perdure
+from perdure.engine.replicator import Arrived, ReplicationStatus, Site
+from perdure.errors import NotReplicated, PerdureError, StaleRunner, StoreError
+from perdure.replication.beacon import Beacon, BeaconWriter
+from perdure.replication.bucket import Bucket
+from perdure.replication.chores import Chores
+from perdure.replication.control import ControlError, Positions
+from perdure.replication.epochs import Epochs
+from perdure.replication.litestream import Source
+from perdure.replication.progress import Lag, Progress
+from perdure.replication.refusal import BucketUnreachable
+from perdure.replication.stall import Stall
+from perdure.replication.supervisor import Supervisor
+from perdure.store.sqlite.schema import migrations
+from perdure.store.sqlite.watermark import Watermark
+
+if TYPE_CHECKING:
+    from perdure.replication.replica import Replica
+
+logger = logging.getLogger("perdure.replication")
+
+LOOK_EVERY_S = 1.0
+PROBE_S = 3.0
+"""How long an answer of the bucket is waited for that only shows whether it is there."""
+
+
+class LitestreamStream:
+    """See the module; implements `engine.replicator.Stream`."""
+
+    def __init__(self, replica: Replica, site: Site) -> None:
+        self.replica = replica
+        self.site = site
+        self.lease = replica.lease
+        self.bucket = Bucket.open(replica.target)
+        self.epochs = Epochs(self.bucket)
+        self.epoch = 0
+        """Where it streams to; 0 while that is not known."""
+        self.holder = self.lease.holder if self.lease is not None else f"{platform.node()}:{os.getpid()}"
+        self.supervisor: Supervisor | None = None
+        self.progress = Progress(site.loop, self._sync, site.now, interval_s=max(replica.interval_s, 0.1))
+        self.progress.on_reached = self._tell
+        self.watermark = Watermark(site.path)
+        self.watermark.remove()
+        self.beacon = BeaconWriter(self.bucket, self._beacon)
+        self._trouble: str | None = "it is just starting"
+        self._held: dict[int, tuple[asyncio.TimerHandle, Arrived]] = {}
+        self._keys = 0
+        self._loop_thread = threading.get_ident()
+        self._alarmed = False
+        self._announced = False
+        self._long_log = False
+        self._stall = Stall(site.loop.time())
+        self.complete = True
+        """Whether everything that is committed is in the bucket; known once it is closed."""
+        self.chores = Chores(self)
+        self.chores.start()
+        self._task = site.loop.create_task(self._run(), name="perdure-replication")
+
+    # --- what the engine asks ---------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Refuse to go on without the lease: for good once another has it, for now while that is in doubt."""
+        if self.lease is None or self.lease.valid():
+            return
+        if self.lease.lost.is_set():
+            self.lease.check()
+        raise StoreError(
+            f"{self.bucket.name}: the lease is in doubt: {self.lease.problem or 'this process was paused'}"
+        )
+
+    def committed(self) -> int:
+        if threading.get_ident() == self._loop_thread:
+            self.beacon.touch()
+        else:  # the watchdog, while user code blocks the loop
+            self.site.loop.call_soon_threadsafe(self.beacon.touch)
+        return self.progress.commit()
+
+    def look(self) -> None:
+        self.progress.look()
+
+    def when_replicated(self, commit: int, call: Arrived) -> None:
+        self._keys += 1
+        key = self._keys
+        late = self.site.loop.call_later(self.replica.wait_s, self._late, key)
+        self._held[key] = (late, call)
+        self.progress.when_replicated(commit, lambda: self._answer(key, True))
+
+    async def reached(self) -> None:
+        done: asyncio.Future[bool] = self.site.loop.create_future()
+
+        def call(arrived: bool) -> None:
+            if not done.done():
+                done.set_result(arrived)
+
+        self.when_replicated(self.progress.committed, call)
+        if not await done:
+            raise NotReplicated(
+                f"{self.site.path}: committed here, and not in the replica after {self.replica.wait_s:g} s"
+            )
+
+    def let_go(self) -> None:
+        for key in list(self._held):
+            self._answer(key, False)
+
+    async def close(self) -> None:
+        """Upload what is left, as long as that takes not too long."""
+        await self.chores.close()
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self.complete = await self._stop()
+        if not self.complete:
+            logger.error("%s: the last commits did not get into the replica in time", self.site.path)
+        await self.beacon.close()
+        self.progress.close()
+        self.watermark.remove()
+
+    # --- what people ask --------------------------------------------------------------------------------------------
+
+    def status(self) -> ReplicationStatus:
+        return self.chores.status()
+
+    def lag(self) -> Lag:
+        return self.progress.lag()
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps commits from getting there, in a line; None when nothing does."""
+        return self._trouble or (self.supervisor and self.supervisor.problem) or self.progress.problem
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    async def _stop(self) -> bool:
+        """Stop Litestream after its last upload; give whether everything is in the bucket, where it is looked for."""
+        lost = self.lease is not None and self.lease.lost.is_set()
+        try:
+            async with asyncio.timeout(self.replica.settings.final_sync_s):
+                if self.supervisor is None and not lost:
+                    await self._begin()
+        except (PerdureError, TimeoutError) as error:
+            logger.error("%s: %s", self.site.path, error)
+        clean = self.supervisor is not None and await self.supervisor.stop(upload=not lost)  # lost: nobody will look
+        if clean and not self._announced:
+            try:
+                await self._announce()
+            except PerdureError as error:
+                logger.error("%s: %s", self.site.path, error)
+        return self._announced and (clean or self.progress.replicated >= self.progress.committed)
+
+    async def _announce(self) -> None:
+        """Make what is at the path the truth."""
+        await self.epochs.advance(self.epoch, database_id=self.site.database_id, holder=self.holder)
+        self._announced = True
+        self.progress.trust()
+
+    async def _run(self) -> None:
+        """Find the path, start Litestream, then look now and then how it does."""
+        while True:
+            try:
+                if self.supervisor is None:
+                    await self._begin()
+                await self._watch()
+                self._trouble = None
+            except StaleRunner as error:
+                self.site.stop(error)
+                return
+            except PerdureError as error:
+                if error.message != self._trouble:
+                    logger.error("%s: replication has trouble, local work goes on: %s", self.site.path, error)
+                self._trouble = error.message
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Wait until it is time to look again; at the beginning, until all of the database is at its path."""
+        if self._announced or self.progress.arrived.is_set():
+            await asyncio.sleep(LOOK_EVERY_S)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_EVERY_S):
+                await self.progress.arrived.wait()
+
+    async def _begin(self) -> None:
+        if not self.epoch:
+            self.epoch = self.lease.epoch if self.lease is not None else await self.epochs.highest() + 1
+        path, replica = self.site.path, self.replica
+        supervisor = Supervisor(
+            [Source(path, path.with_name(f".{path.name}-litestream"), replica.target.child(self.epoch).litestream())],
+            path.with_name(f"{path.name}-litestream-lock"),
+            self.site.store.checkpoint,
+            dataclasses.replace(replica.settings, interval_s=replica.interval_s),
+            replica.target.credentials(),
+        )
+        supervisor.on_ready = self.progress.restarted
+        await supervisor.start()
+        self.supervisor = supervisor
+        self.beacon.start()
+        logger.info("%s: streaming to %s", path, replica.target.child(self.epoch))
+
+    async def _watch(self) -> None:
+        if self.lease is not None and self.lease.lost.is_set():
+            self.lease.check()
+        if not self._announced and self.progress.arrived.is_set():
+            await self._announce()
+        self._raise_alarm()
+        self._bound_log()
+        await self._nudge()
+
+    def _bound_log(self) -> None:
+        """While Litestream is away empty the log ourselves; while it is there that is its task, and we watch it."""
+        size = self.site.store.log_bytes()
+        long = size > self.replica.log_limit_bytes
+        if long and not self._long_log:
+            logger.warning("%s: its log has grown to %d bytes", self.site.path, size)
+        self._long_log = long
+        if long and self.supervisor is not None and self.supervisor.pid is None:
+            self.site.store.checkpoint()
+
+    async def _nudge(self) -> None:
+        """Start a Litestream anew that does not see that an outage is over."""
+        lag = self.progress.lag()
+        waits = self.progress.replicated < 0 or lag.commits
+        if not self._stall.look(self.progress.replicated, int(waits), self.site.loop.time()) or self.supervisor is None:
+            return
+        try:
+            async with asyncio.timeout(PROBE_S):
+                await self.epochs.current()
+        except (PerdureError, TimeoutError):
+            self._stall.answered(False, self.site.loop.time())
+            raise BucketUnreachable(f"{self.bucket.name} does not answer") from None
+        if self._stall.answered(self.beacon.problem is None, self.site.loop.time()):
+            logger.warning("%s: the bucket answers and nothing arrives: litestream is started anew", self.site.path)
+            self.supervisor.nudge()
+
+    def _raise_alarm(self) -> None:
+        lag = self.progress.lag()
+        late = lag.seconds > self.replica.lag_alarm_s
+        if late == self._alarmed:
+            return
+        self._alarmed = late
+        level = logging.ERROR if late else logging.WARNING
+        why = f": {self.problem}" if self.problem else ""
+        logger.log(
+            level, "%s: the replica is %d commits, %.1f s behind%s", self.site.path, lag.commits, lag.seconds, why
+        )
+        if self.replica.on_lag is not None:
+            self.replica.on_lag(lag)
+
+    def _sync(self) -> Positions:
+        if self.supervisor is None:
+            raise ControlError("litestream is not running yet")
+        return self.supervisor.control.sync(self.site.path)
+
+    def _tell(self) -> None:
+        try:
+            self.watermark.write(self.site.epoch, self.progress.covers)
+        except OSError as error:
+            logger.warning("other processes cannot be told what is in the replica: %s", error)
+
+    def _beacon(self) -> Beacon:
+        if self.lease is not None:
+            self.lease.check()  # the beacon is that of whoever runs it now
+        status, store = self.status(), self.site.store
+        return Beacon(
+            database_id=self.site.database_id,
+            epoch=self.epoch,
+            holder=self.holder,
+            deployment=self.site.deployment,
+            counts={status.value: count for status, count in store.counts().items()},
+            last_error=self.problem,
+            lag_s=status.lag_s,
+            lag_commits=status.lag_commits,
+            lag_bytes=status.lag_bytes,
+            wal_bytes=status.wal_bytes,
+            restarts=status.restarts,
+            size_bytes=self.site.path.stat().st_size,
+            replicated_at=status.replicated_at,
+            code_version=perdure.__version__,
+            schema_version=len(migrations()),
+        )
+
+    def _late(self, key: int) -> None:
+        if self.replica.late == "go_on":
+            logger.error("%s: went on after %g s without the replica", self.site.path, self.replica.wait_s)
+        self._answer(key, self.replica.late == "go_on")
+
+    def _answer(self, key: int, arrived: bool) -> None:
+        held = self._held.pop(key, None)
+        if held is not None:
+            held[0].cancel()
+            held[1](arrived)
