@@ -24,8 +24,8 @@ class Batch:
     transaction."""
 
     __slots__ = (
-        "events", "executions", "heartbeats", "heartbeats_done", "inbox_done", "inbox_moved", "parked", "state", "statuses",
-        "timers", "timers_done",
+        "events", "executions", "heartbeats", "heartbeats_done", "inbox_done", "inbox_moved", "parked", "state",
+        "statuses", "timers", "timers_done",
     )  # fmt: skip
 
     def __init__(self) -> None:

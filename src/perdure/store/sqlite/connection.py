@@ -46,9 +46,7 @@ def open_connection(
     return connection
 
 
-def _set_up(
-    connection: apsw.Connection, synchronous: Synchronous, read_only: bool, checkpoints: Checkpoints
-) -> None:
+def _set_up(connection: apsw.Connection, synchronous: Synchronous, read_only: bool, checkpoints: Checkpoints) -> None:
     connection.set_busy_handler(Patience())
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
