@@ -243,9 +243,8 @@ class Outcomes:
         if found is None:
             return
         live, attempt = found
-        if (
-            live.held
-        ):  # it runs once its end can be recorded with it: in the inbox that could be lost, and the effect stay
+        if live.held:
+            # it runs once its end can be recorded with it: in the inbox that could be lost, and the effect stay
             attempt.phase = Phase.READY
             return
         if item.lost is not None:
