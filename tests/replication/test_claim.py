@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import Machine, Machines, machines
+from replica_machines import Machine, Machines, machines
 from replicated_shop import ALL, count, go, slowly, stream, wait
 from servers import S3Server, tool
 

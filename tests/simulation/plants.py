@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -17,16 +16,14 @@ from perdure.engine import requests
 from perdure.engine.arrivals import Arrivals
 from perdure.engine.attempt import Attempt, Phase
 from perdure.engine.commands import Commands
-from perdure.engine.inputs import Deliver, Input
+from perdure.engine.inputs import Input
 from perdure.engine.memory import Memory
 from perdure.engine.outcomes import Outcomes
-from perdure.engine.reopening import Reopening
 from perdure.engine.runner import Runner
 from perdure.engine.work import Work
 from perdure.replay import Run
 from perdure.store import Batch, ExecutionRow, TimerRow
 from perdure.store.sqlite import SqliteStore
-from perdure.store.sqlite.queries import queries
 from perdure.store.sqlite.writer import SqliteTransaction, Writer
 from perdure.types import Status
 
@@ -214,50 +211,6 @@ def timers_left_behind() -> AbstractContextManager[Any]:
     return mock.patch.object(Batch, "cancel_timer", cancel_timer)
 
 
-def effects_of_paused_transactions() -> AbstractContextManager[Any]:
-    """A transactional activity takes effect while its execution is paused, and its end may be lost."""
-    run_transaction = Outcomes.run_transaction
-
-    def at_once(self: Outcomes, item: Any) -> None:
-        with mock.patch.object(type(item.attempt.live), "held", False):
-            run_transaction(self, item)
-
-    return mock.patch.object(Outcomes, "run_transaction", at_once)
-
-
-def reopened_and_replaced() -> AbstractContextManager[Any]:
-    """An execution that is retried and one that replaces it go on side by side."""
-    return mock.patch.object(Reopening, "is_open_again", return_value=False)
-
-
-@contextmanager
-def replaced_meanwhile() -> Iterator[None]:
-    """A client replaces an execution that was opened again after it looked."""
-    with mock.patch.dict(queries(), {"open_run": "SELECT 1 WHERE ? IS NULL"}):
-        yield
-
-
-def notes_before_the_first_input() -> AbstractContextManager[Any]:
-    """What is noted of attempts takes the place in the log of the input that the code is about to get."""
-    live = Memory.live
-
-    def taken_up_first(self: Memory, row: ExecutionRow) -> Any:
-        run_first = self.runner.run_first
-        loading = row.id not in self.lives
-        held_back: list[Any] = []
-
-        def later(loaded: Any) -> None:
-            if loading and not held_back:
-                held_back.append(loaded)
-            else:
-                run_first(loaded)
-
-        with mock.patch.object(self.runner, "run_first", later):
-            return live(self, row)
-
-    return mock.patch.object(Memory, "live", taken_up_first)
-
-
 def blocked_attempts_forgotten() -> AbstractContextManager[Any]:
     """An attempt after another one that ran when its process died is forgotten if the next code does not fit."""
     may_have_run = Outcomes._may_have_run
@@ -267,20 +220,6 @@ def blocked_attempts_forgotten() -> AbstractContextManager[Any]:
         return not unknown and may_have_run(self, live, attempt, before)
 
     return mock.patch.object(Outcomes, "_may_have_run", only_when_paused)
-
-
-def signals_out_of_order() -> AbstractContextManager[Any]:
-    """A signal to a run that has continued as new goes behind those that wait for the new one."""
-
-    def deliver(self: Runner, item: Deliver) -> None:
-        live = self.memory.live(item.row)
-        if live is None and item.inbox is not None and (live := self.memory.continuation(item.row)) is not None:
-            self._taken(item)
-            item = replace(item, row=live.row, inbox=None)
-        original(self, item)
-
-    original = Runner._deliver
-    return mock.patch.object(Runner, "_deliver", deliver)
 
 
 PLANTS: list[Plant] = [
@@ -302,10 +241,5 @@ PLANTS: list[Plant] = [
     transactions_half_done,
     inbox_left_behind,
     timers_left_behind,
-    effects_of_paused_transactions,
-    reopened_and_replaced,
-    replaced_meanwhile,
-    notes_before_the_first_input,
     blocked_attempts_forgotten,
-    signals_out_of_order,
 ]

@@ -14,6 +14,7 @@ from perdure import Client, Engine
 from perdure.engine.executor import Executor
 from perdure.engine.runner import Runner
 from perdure.store.sqlite import Doorbell, RunnerLock, SqliteStore
+from perdure.store.sqlite.connection import Checkpoints
 from simulation.bells import Bell
 from simulation.disk import SimulatedStore
 from simulation.pool import Begun, Pool
@@ -50,7 +51,7 @@ class SimulatedClient(Client):
         self.world = world
         super().__init__(world.disk.path, synchronous="normal", now=process.now_us)
 
-    def _open_store(self, create: bool) -> SqliteStore:
+    def _open_store(self, create: bool, checkpoints: Checkpoints = "alone") -> SqliteStore:
         return SimulatedStore(self.process, self.world.disk, self.payloads, create)
 
     def _make_doorbell(self) -> Doorbell:
@@ -85,7 +86,7 @@ class SimulatedEngine(Engine):
         self._draw = random.Random(world.dice.random()).random
         self._lock = Lock(process, world)
 
-    def _open_store(self, create: bool) -> SqliteStore:
+    def _open_store(self, create: bool, checkpoints: Checkpoints = "alone") -> SqliteStore:
         return SimulatedStore(self.process, self.world.disk, self.payloads, create)
 
     def _make_doorbell(self) -> Doorbell:
