@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ def answering(folder: Path, answer: bytes) -> Iterator[tuple[Path, list[bytes]]]
                 while True:
                     connection, _ = listener.accept()
                     with connection:
-                        asked.append(connection.recv(65_536))
+                        asked.append(_whole(connection))
                         connection.sendall(answer)
 
         thread = threading.Thread(target=serve, daemon=True)
@@ -38,6 +39,17 @@ def answering(folder: Path, answer: bytes) -> Iterator[tuple[Path, list[bytes]]]
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()
+
+
+def _whole(connection: socket.socket) -> bytes:
+    """Read one request: its head, and as much body as that announces, which may come in a packet of its own."""
+    data = b""
+    while True:
+        data += (packet := connection.recv(65_536))
+        head, end, body = data.partition(b"\r\n\r\n")
+        announced = re.search(rb"(?i)content-length: (\d+)", head)
+        if not packet or (end and len(body) >= int(announced[1] if announced else 0)):
+            return data
 
 
 def http(body: str, status: str = "200 OK") -> bytes:
