@@ -15,7 +15,7 @@ ROUNDS = 5
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(400)
 def test_the_standby_takes_over_when_the_runner_is_killed(tmp_path, seed):
     site = Site(tmp_path, str(seed))
     check = Check(site)

@@ -40,7 +40,7 @@ SEEN_AT = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("half", [1, 2])
 def test_workers_that_are_killed_over_and_over(tmp_path, seed, half):
     torture = Torture(seed + half, folder=tmp_path)
@@ -51,7 +51,7 @@ def test_workers_that_are_killed_over_and_over(tmp_path, seed, half):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_found(tmp_path, bug):
     found: list[str] = []
