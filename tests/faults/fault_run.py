@@ -82,6 +82,20 @@ class Logged(logging.Handler):
             self.bugs.append(f"{message}: {error!r}")
 
 
+class OneThread(VirtualLoop):
+    """A loop that does on its own thread what is meant for others. The system calls here are answered by Python, and some
+    of them come while SQLite holds a lock of the whole process: a second thread that waits for it, and holds Python's,
+    would wait for ever."""
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 class Run:
     """One run on one file. `told` is what was acknowledged. People try for `patience_s` seconds of virtual time: for
     less than a fault lasts, and they give up."""
@@ -99,7 +113,7 @@ class Run:
 
     def play(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do something on a loop of its own. Raises `Wrong`."""
-        self.loop = VirtualLoop(self.clock)
+        self.loop = OneThread(self.clock)
         self.loop.set_exception_handler(lambda loop, context: self.unhandled.append(_said(context)))
         logger = logging.getLogger("perdure")
         logger.addHandler(self.logged)

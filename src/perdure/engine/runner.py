@@ -54,6 +54,8 @@ from perdure.types import Durability, Status
 logger = logging.getLogger("perdure.runner")
 
 BATCH_INPUTS = 2_000
+BATCHES_A_TURN, SMALL_BATCH = 4, 8
+"""How many batches one turn of the loop may handle, while they have no more inputs than that."""
 BATCH_TOLD = 10_000
 """From so many inputs on, what executions tell each other goes through the inbox: two that answer each other without
 end must not make a batch without end."""
@@ -193,19 +195,26 @@ class Runner:
             self.memory.evict(live)
 
     def pump(self) -> None:
-        """Handle what has arrived: one batch, one transaction, then its effects."""
-        self._scheduled = False
+        """Handle what has arrived: one batch, one transaction, then its effects. What answers at once is handled in the
+        same turn of the loop, for a few small batches."""
         foreign = threading.get_ident() != self.loop_thread
-        with self.mutex:
-            if self.closed:
-                return
-            self.foreign = foreign
-            work = self._batch()
-        if work is not None and work.effects:
-            if foreign:
-                self.loop.call_soon_threadsafe(self._effects, work)
-            else:
-                self._effects(work)
+        self._scheduled = not foreign  # who wakes us meanwhile is seen at the end
+        try:
+            for _ in range(1 if foreign else BATCHES_A_TURN):
+                with self.mutex:
+                    if self.closed:
+                        return
+                    self.foreign = foreign
+                    work = self._batch()
+                if work is not None and work.effects:
+                    if foreign:
+                        self.loop.call_soon_threadsafe(self._effects, work)
+                    else:
+                        self._effects(work)
+                if work is None or not self.inputs or len(work.taken) > SMALL_BATCH:
+                    break
+        finally:
+            self._scheduled = False
         if (self.inputs or self.arrivals.waiting()) and self.faults == 0:
             self.wake()
         if not foreign:
