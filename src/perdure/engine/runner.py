@@ -211,8 +211,8 @@ class Runner:
                         self.loop.call_soon_threadsafe(self._effects, work)
                     else:
                         self._effects(work)
-                if work is None or not self.inputs or len(work.taken) > SMALL_BATCH:
-                    break
+                if work is None or work.replies or not self.inputs or len(work.taken) > SMALL_BATCH:
+                    break  # callers that were answered come first
         finally:
             self._scheduled = False
         if (self.inputs or self.arrivals.waiting()) and self.faults == 0:
