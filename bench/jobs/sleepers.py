@@ -90,13 +90,13 @@ def _copy(connection: apsw.Connection, id: str, copies: list[tuple[int, int]]) -
     moved = "CASE WHEN kind = 42 THEN CAST(CAST(data AS INTEGER) + later AS TEXT) ELSE data END"
     tables = {
         "perdure_execution": {"num": "c.num", "id": ID.format(number="number"), "created_at": "created_at + later"},
-        "perdure_event": {"execution": "c.num", "at": "at + later", "data": moved},
+        "perdure_event": {"n": "(c.num << 24) | t.seq", "at": "at + later", "data": moved},
         "perdure_timer": {"execution": "c.num", "due_at": "due_at + later"},
     }
     for table, changed in tables.items():
         columns = [str(row[1]) for row in connection.execute(f"PRAGMA table_info({table})")]
         values = ", ".join(changed.get(column, f"t.{column}") for column in columns)
-        key = "num" if table == "perdure_execution" else "execution"
-        source = f"temp.copy c CROSS JOIN {table} t ON t.{key} = ? ORDER BY c.num"
+        key = {"perdure_execution": "num = ?1", "perdure_event": "n BETWEEN ?1 << 24 AND ?1 << 24 | 0xffffff"}
+        source = f"temp.copy c CROSS JOIN {table} t ON t.{key.get(table, 'execution = ?1')} ORDER BY c.num"
         connection.execute(f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {source}", (num,))
     connection.execute("DROP TABLE temp.copy")

@@ -19,6 +19,9 @@ from enum import IntEnum
 
 import msgspec
 
+LAST_SEQ = 2**24 - 1
+"""No run has more events: the store has so many keys for each."""
+
 
 class Kind(IntEnum):
     """What happened. The numbers are stored: never change or reuse one."""

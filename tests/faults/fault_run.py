@@ -83,9 +83,9 @@ class Logged(logging.Handler):
 
 
 class OneThread(VirtualLoop):
-    """A loop that does on its own thread what is meant for others. The system calls here are answered by Python, and some
-    of them come while SQLite holds a lock of the whole process: a second thread that waits for it, and holds Python's,
-    would wait for ever."""
+    """A loop that does on its own thread what is meant for others. Here Python answers the system calls, some of them
+    while SQLite holds a lock of the whole process: a second thread that waits for that lock, and keeps Python's
+    meanwhile, would wait for ever."""
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         future = self.create_future()

@@ -62,8 +62,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "problem": "text?",
     },
     "perdure_event": {
-        "execution": "owner", "seq": "int", "kind": "int", "at": "int", "ref": "int?", "name": "name?", "data": "any?",
-        "blob": "blob?",
+        "n": "event", "kind": "int", "at": "int", "ref": "int?", "name": "name?", "data": "any?", "blob": "blob?",
     },
     "perdure_timer": {"due_at": "int", "execution": "owner", "seq": "int", "purpose": "int"},
     "perdure_state": {"execution": "owner", "key": "name", "data": "any"},
@@ -131,6 +130,8 @@ class Poisoner:
         row = self.draw.choice(rows)
         names = self.draw.sample(list(COLUMNS[table]), self.draw.choice((1, 1, 1, 2)))
         changed = {name: self._value(table, name) for name in names}
+        if "n" in changed and table == "perdure_event" and self.draw.random() < 0.7:
+            changed["n"] = num << 24 | self.draw.choice((0, 1, 2, 3, 4, 5, 6, 9, 0xFFFFFF))
         keys = [name for name in ("num", "execution", "seq", "due_at", "purpose", "key", "n") if name in row]
         where = " AND ".join(f"{name} = ?{index + 1 + len(names)}" for index, name in enumerate(keys))
         places = ", ".join(f"{name} = {_place(value, index)}" for index, (name, value) in enumerate(changed.items()))
@@ -147,6 +148,8 @@ class Poisoner:
             row["num"] = None
             if rows and self.draw.random() < 0.5:  # another open run of the same id
                 row["id"] = rows[0]["id"]
+        elif table == "perdure_event":
+            row["n"] = num << 24 | self.draw.choice((0, 1, 2, 3, 4, 5, 6, 9, 0xFFFFFF))
         else:
             row["execution"] = num
         if table == "perdure_timer" and self.draw.random() < 0.7:
@@ -188,6 +191,8 @@ class Poisoner:
             return self.draw.choice((-5, 0, 10**6, 2**62))
         if kind == "serial":
             return self.draw.choice((-1, 0, 2, 7, 99, 2**62))
+        if kind == "event":  # nobody's, or nobody's yet
+            return self.draw.choice((-5, 0, 10**6, 2**38)) << 24 | self.draw.choice((0, 1, 3, 0xFFFFFF))
         if kind == "int":
             return self.draw.choice(INTEGERS)
         if kind == "float":

@@ -107,7 +107,7 @@ BLOCKED = {
         "cannot be read",
     ),
     "a reopening of nothing": (
-        "sleeper-0", "INSERT INTO perdure_event (execution, seq, kind, at, data) VALUES (:num, 6, 25, 0, '[]')",
+        "sleeper-0", "INSERT INTO perdure_event (n, kind, at, data) VALUES (:num << 24 | 6, 25, 0, '[]')",
         "reopens nothing",
     ),
     "a next attempt at no instant that there is": (
@@ -167,7 +167,7 @@ PASSED_OVER = {
         SELECT 1000, id, 2, workflow, 'completed', 0 FROM perdure_execution WHERE num = :num""",
     ),
     "the last number that there is": (
-        "sleeper-0", "UPDATE perdure_event SET seq = 9223372036854775807 WHERE execution = :num AND seq = 5",
+        "sleeper-0", "UPDATE perdure_event SET n = n | 0xffffff WHERE execution = :num AND seq = 5",
         ASKED.format("'terminate', NULL, NULL, NULL, NULL"),
     ),
     "the last run that there is": (
@@ -206,8 +206,8 @@ async def test_an_activity_that_completed_does_not_run_again_when_its_history_ha
     async with Engine(database, [job]) as engine:
         await engine.start(job, id="it")
         await quiet(engine)
-    change(database, "it", "UPDATE perdure_event SET seq = seq + 1 WHERE execution = :num AND seq = 3",
-           "UPDATE perdure_event SET seq = seq + 1 WHERE execution = :num AND seq = 2")  # fmt: skip
+    change(database, "it", "UPDATE perdure_event SET n = n + 1 WHERE execution = :num AND seq = 3",
+           "UPDATE perdure_event SET n = n + 1 WHERE execution = :num AND seq = 2")  # fmt: skip
     async with Engine(database, [job]) as engine:
         await engine.execution("it").signal("go", "on")
         await quiet(engine)
@@ -250,7 +250,7 @@ async def test_who_waits_for_what_cannot_be_read_is_told_and_who_waits_beside_is
         await quiet(engine)
         waiting = [asyncio.create_task(client.execution(id).result(PATIENCE_S)) for id in ("plain-a", "plain-b")]
         await asyncio.sleep(0)
-        change(database, "plain-a", "INSERT INTO perdure_event (execution, seq, kind, at) VALUES (:num, 90, 99, 0)")
+        change(database, "plain-a", "INSERT INTO perdure_event (n, kind, at) VALUES (:num << 24 | 90, 99, 0)")
         await engine.execution("plain-b").signal(approved, "yes")
         assert await waiting[1] == "plain-b approved"
         with pytest.raises(DecodeError, match="unknown kind 99"):

@@ -153,7 +153,7 @@ META = {
     "an epoch below all": "UPDATE perdure_meta SET value = -1 WHERE key = 'runner_epoch'",
     "the last number of an execution": "UPDATE perdure_execution SET num = 9223372036854775807 WHERE num = 1",
     "the last number noted": "INSERT INTO perdure_meta VALUES ('last_num', 9223372036854775807)",
-    "the last number of events": "UPDATE perdure_event SET execution = 9223372036854775807 WHERE execution = 1",
+    "the last number of events": "UPDATE perdure_event SET n = 9223372036854775807 WHERE execution = 1 AND seq = 1",
     "the last number of a request": "UPDATE perdure_inbox SET n = 9223372036854775807",
     "a mark of encryption": "INSERT INTO perdure_meta VALUES ('encoded', 1)",
 }
@@ -176,7 +176,7 @@ def test_numbers_are_given_on_whatever_is_noted_as_the_last(database: Path, valu
 
 
 def test_a_new_execution_never_gets_a_number_under_which_there_are_events(database: Path):
-    sql = "INSERT INTO perdure_event (execution, seq, kind, at) SELECT max(num) + 1, 1, 2, 0 FROM perdure_execution"
+    sql = "INSERT INTO perdure_event (n, kind, at) SELECT (max(num) + 1) << 24 | 1, 2, 0 FROM perdure_execution"
     rewrite(database, sql)
     asyncio.run(open_both(database))
     assert perdure(database, "doctor").code == 1

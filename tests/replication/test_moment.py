@@ -163,7 +163,7 @@ def test_lost_events_are_counted_and_deleted_executions_told(shop: Path, tmp_pat
     later = tmp_path / "later.db"
     shutil.copy(shop, later)
     assert lost(shop, later) == (0, 0)
-    change(later, "INSERT INTO perdure_event VALUES (5, 9, 10, 1, NULL, 'more', '1', NULL)")
+    change(later, "INSERT INTO perdure_event VALUES (5 << 24 | 9, 10, 1, NULL, 'more', '1', NULL)")
     assert lost(shop, later) == (0, 0), "more events are what a later state has"
     change(later, "DELETE FROM perdure_event WHERE execution = 1", "DELETE FROM perdure_execution WHERE num = 1")
     assert lost(shop, later) == (0, 1)

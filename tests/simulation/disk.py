@@ -101,7 +101,10 @@ class DiskConnection(apsw.Connection):
         self.preupdate_hook(self._changed)
 
     def _changed(self, update: apsw.PreUpdate) -> None:
-        self.noted.append(Change(update.table_name, update.old, update.new))
+        before, after = update.old, update.new
+        if update.table_name == "perdure_event":
+            before, after = _parted(before), _parted(after)
+        self.noted.append(Change(update.table_name, before, after))
 
     def taken_back(self) -> None:
         self.disk.free(self)
@@ -227,3 +230,8 @@ class Closing:
 
     def taken_back(self) -> None:
         self.connection.close(True)
+
+
+def _parted(row: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    """Give an event's row with the two parts of its key in place of the key."""
+    return None if row is None else (row[0] >> 24, row[0] & 0xFFFFFF, *row[1:])

@@ -137,19 +137,19 @@ BROKEN = {
     "no beginning": ("history", f"UPDATE perdure_event SET kind = 9 WHERE execution = {PARENT} AND seq = 1"),
     "an end twice": (
         "history",
-        "INSERT INTO perdure_event SELECT e.execution, 1 + (SELECT max(seq) FROM perdure_event l "
+        "INSERT INTO perdure_event SELECT 1 + (SELECT max(n) FROM perdure_event l "
         "WHERE l.execution = e.execution), 3, 9e18, e.ref, NULL, '1', NULL "
         f"FROM perdure_event e WHERE e.execution = {PARENT} AND e.kind = 3",
     ),
     "a reference to nothing": ("history", f"UPDATE perdure_event SET ref = 77 WHERE execution = {PARENT} AND kind = 3"),
     "a command after a note": (
         "history",
-        f"INSERT INTO perdure_event SELECT execution, max(seq) + 1, 48, 9e18, NULL, 'p', NULL, NULL "
+        f"INSERT INTO perdure_event SELECT max(n) + 1, 48, 9e18, NULL, 'p', NULL, NULL "
         f"FROM perdure_event WHERE execution = {BACKS_OFF}",
     ),
     "something after the end": (
         "history",
-        "INSERT INTO perdure_event SELECT execution, max(seq) + 1, 9, 9e18, NULL, 'late', '1', NULL "
+        "INSERT INTO perdure_event SELECT max(n) + 1, 9, 9e18, NULL, 'late', '1', NULL "
         "FROM perdure_event WHERE execution = " + OF.format("leaves"),
     ),
     "an unknown kind": ("unreadable", f"UPDATE perdure_event SET kind = 99 WHERE execution = {PARENT} AND seq = 3"),
@@ -220,7 +220,7 @@ BROKEN = {
     ),
     "a blob lost": ("blobs", "DELETE FROM perdure_blob"),
     "a blob miscounted": ("blobs", "UPDATE perdure_blob SET refs = refs + 1"),
-    "events of nobody": ("rows", "INSERT INTO perdure_event VALUES (999, 1, 2, 1, NULL, 'x', '{}', NULL)"),
+    "events of nobody": ("rows", "INSERT INTO perdure_event VALUES (999 << 24 | 1, 2, 1, NULL, 'x', '{}', NULL)"),
     "state of nobody": ("rows", "INSERT INTO perdure_state VALUES (999, 'key', '1')"),
 }
 

@@ -17,7 +17,7 @@ from perdure.errors import (
     PerdureError,
     StaleToken,
 )
-from perdure.events import Event, Kind
+from perdure.events import LAST_SEQ, Event, Kind
 from perdure.store import ExecutionRow, Parked
 from perdure.types import Status
 
@@ -144,7 +144,7 @@ class Requests:
             seq = last + 1
         live.last_at = max(live.last_at, runner.now)
         event = Event(seq, Kind.TERMINATED, live.last_at, None, None, reason or "null")
-        if seq < 2**63:  # what somebody else wrote may have left no number
+        if seq <= LAST_SEQ:  # else no number is left
             runner.work.batch.events.append((row, event))
         runner.work.touched[live] = None
         runner.commands.cancel_children(live, f"its parent {row.id} was terminated")

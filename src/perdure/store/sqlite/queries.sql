@@ -11,7 +11,7 @@ INSERT INTO perdure_meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE 
 -- that have events, of requests.
 SELECT coalesce((SELECT max(num) FROM perdure_execution), 0),
   (SELECT CASE typeof(value) WHEN 'integer' THEN value ELSE -1 END FROM perdure_meta WHERE key = 'last_num'),
-  coalesce((SELECT max(execution) FROM perdure_event), 0),
+  coalesce((SELECT max(n) FROM perdure_event) >> 24, 0),
   max(coalesce((SELECT max(n) FROM perdure_inbox), 0),
     coalesce((SELECT max(CAST(seq AS INTEGER)) FROM sqlite_sequence WHERE name = 'perdure_inbox'), 0));
 
@@ -38,7 +38,7 @@ SELECT 1 FROM perdure_execution
 WHERE id = ? AND status NOT IN ('completed', 'failed', 'cancelled', 'terminated', 'continued') LIMIT 1;
 
 -- name: append_many
-INSERT INTO perdure_event (execution, seq, kind, at, ref, name, data, blob) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO perdure_event (n, kind, at, ref, name, data, blob) VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- name: put_blob
 INSERT INTO perdure_blob (digest, refs, body) VALUES (?, 1, ?) ON CONFLICT (digest) DO UPDATE SET refs = refs + 1;
@@ -99,25 +99,25 @@ SELECT num, id, run, workflow, status, created_at, ended_at, parent, parent_seq,
 FROM perdure_execution WHERE status NOT IN ('completed', 'waiting', 'continued') AND status = 'pending' ORDER BY num LIMIT ?;
 
 -- name: history
-SELECT seq, kind, at, ref, name, data, blob FROM perdure_event WHERE execution = ? ORDER BY seq;
+SELECT seq, kind, at, ref, name, data, blob FROM perdure_event WHERE n BETWEEN ?1 << 24 AND ?1 << 24 | 0xffffff ORDER BY n;
 
 -- name: last_event
-SELECT seq, kind, at, ref, name, data, blob FROM perdure_event WHERE execution = ? ORDER BY seq DESC LIMIT 1;
+SELECT seq, kind, at, ref, name, data, blob FROM perdure_event WHERE n BETWEEN ?1 << 24 AND ?1 << 24 | 0xffffff ORDER BY n DESC LIMIT 1;
 
 -- name: first_input
 -- Of the first run of those that continued as this one, so far as they are kept.
-SELECT data, blob FROM perdure_event WHERE seq <= 2 AND kind = 2 AND execution = (
-  SELECT f.num FROM perdure_execution x JOIN perdure_execution f ON f.id = x.id AND f.run <= x.run
+SELECT e.data, e.blob FROM (
+  SELECT f.num AS num FROM perdure_execution x JOIN perdure_execution f ON f.id = x.id AND f.run <= x.run
   WHERE x.num = ? AND f.run > coalesce((SELECT max(b.run) FROM perdure_execution b
     WHERE b.id = x.id AND b.run < x.run AND b.status <> 'continued'), 0)
-  ORDER BY f.run LIMIT 1);
+  ORDER BY f.run LIMIT 1) x JOIN perdure_event e ON e.n BETWEEN x.num << 24 AND x.num << 24 | 2 AND e.kind = 2;
 
 -- name: ending
 -- The newest run with an id, and its last event.
 SELECT x.num, x.id, x.run, x.workflow, x.status, x.created_at, x.ended_at, x.parent, x.parent_seq, x.deadline_at,
   x.deployment, x.problem, e.seq, e.kind, e.at, e.ref, e.name, e.data, e.blob
 FROM perdure_execution x LEFT JOIN perdure_event e
-  ON e.execution = x.num AND e.seq = (SELECT max(seq) FROM perdure_event WHERE execution = x.num)
+  ON e.n = (SELECT max(n) FROM perdure_event WHERE n BETWEEN x.num << 24 AND x.num << 24 | 0xffffff)
 WHERE x.id = ? ORDER BY x.run DESC LIMIT 1;
 
 -- name: state
@@ -144,7 +144,7 @@ SELECT attempt, details FROM perdure_heartbeat WHERE execution = ? AND seq = ?;
 -- name: describe
 -- The {where} is built from fixed conditions with parameters, never from user text.
 SELECT x.id, x.run, x.workflow, x.status, x.created_at, x.ended_at, p.id,
-  (SELECT max(e.seq) FROM perdure_event e WHERE e.execution = x.num), x.deployment, x.problem, x.num
+  (SELECT max(e.n) & 0xffffff FROM perdure_event e WHERE e.n BETWEEN x.num << 24 AND x.num << 24 | 0xffffff), x.deployment, x.problem, x.num
 FROM perdure_execution x LEFT JOIN perdure_execution p ON p.num = x.parent
 WHERE {where} ORDER BY {order} LIMIT ?;
 
@@ -152,7 +152,8 @@ WHERE {where} ORDER BY {order} LIMIT ?;
 SELECT num FROM perdure_execution WHERE id = ? AND run = ?;
 
 -- name: events
-SELECT seq, kind, at, ref, name, data, blob FROM perdure_event WHERE execution = ? AND seq > ? ORDER BY seq LIMIT ?;
+SELECT seq, kind, at, ref, name, data, blob FROM perdure_event
+WHERE n > (?1 << 24) + max(?2, 0) AND n <= ?1 << 24 | 0xffffff ORDER BY n LIMIT ?3;
 
 -- name: recorded_count
 -- The {where} is built from fixed conditions with parameters, never from user text; here and below.
@@ -180,14 +181,14 @@ SELECT ended_at, num FROM perdure_execution WHERE ended_at IS NOT NULL AND statu
 ORDER BY ended_at DESC, num DESC LIMIT 1 OFFSET ?;
 
 -- name: release_blobs
-UPDATE perdure_blob SET refs = refs - (SELECT count(*) FROM perdure_event e WHERE e.execution = ?1 AND e.blob = perdure_blob.digest)
-WHERE digest IN (SELECT blob FROM perdure_event WHERE execution = ?1 AND blob IS NOT NULL);
+UPDATE perdure_blob SET refs = refs - (SELECT count(*) FROM perdure_event e WHERE e.n BETWEEN ?1 << 24 AND ?1 << 24 | 0xffffff AND e.blob = perdure_blob.digest)
+WHERE digest IN (SELECT blob FROM perdure_event WHERE n BETWEEN ?1 << 24 AND ?1 << 24 | 0xffffff AND blob IS NOT NULL);
 
 -- name: drop_blobs
 DELETE FROM perdure_blob WHERE refs <= 0;
 
 -- name: delete_events
-DELETE FROM perdure_event WHERE execution = ?;
+DELETE FROM perdure_event WHERE n BETWEEN ?1 << 24 AND ?1 << 24 | 0xffffff;
 
 -- name: delete_state
 DELETE FROM perdure_state WHERE execution = ?;
@@ -202,8 +203,8 @@ DELETE FROM perdure_heartbeat WHERE execution = ?;
 DELETE FROM perdure_execution WHERE num = ? AND status IN ('completed', 'failed', 'cancelled', 'terminated', 'continued');
 
 -- name: gaps
-SELECT x.id, x.run, count(e.seq), max(e.seq) FROM perdure_execution x LEFT JOIN perdure_event e ON e.execution = x.num
-GROUP BY x.num HAVING count(e.seq) = 0 OR count(e.seq) <> max(e.seq) LIMIT 10;
+SELECT x.id, x.run, count(e.n), max(e.seq) FROM perdure_execution x LEFT JOIN perdure_event e ON e.n BETWEEN x.num << 24 AND x.num << 24 | 0xffffff
+GROUP BY x.num HAVING count(e.n) = 0 OR count(e.n) <> max(e.seq) LIMIT 10;
 
 -- name: orphans
 SELECT count(*) FROM perdure_event WHERE execution NOT IN (SELECT num FROM perdure_execution);
@@ -211,7 +212,7 @@ SELECT count(*) FROM perdure_event WHERE execution NOT IN (SELECT num FROM perdu
 -- name: open_without_end
 -- Executions whose status does not say how their history ends: open, or by which closing event.
 SELECT x.id, x.run, x.status, e.kind FROM perdure_execution x
-JOIN perdure_event e ON e.execution = x.num AND e.seq = (SELECT max(seq) FROM perdure_event WHERE execution = x.num)
+JOIN perdure_event e ON e.n = (SELECT max(n) FROM perdure_event WHERE n BETWEEN x.num << 24 AND x.num << 24 | 0xffffff)
 WHERE CASE x.status WHEN 'completed' THEN 60 WHEN 'failed' THEN 61 WHEN 'cancelled' THEN 62 WHEN 'continued' THEN 63
     WHEN 'terminated' THEN 26 ELSE 0 END
   <> CASE WHEN e.kind IN (60, 61, 62, 63, 26) THEN e.kind ELSE 0 END LIMIT 10;
@@ -242,7 +243,7 @@ SELECT (SELECT count(*) FROM pending),
 -- name: backoffs
 SELECT x.id, x.run, t.seq, coalesce(e.name, ''), t.due_at FROM perdure_timer t
 JOIN perdure_execution x ON x.num = t.execution
-LEFT JOIN perdure_event e ON e.execution = t.execution AND e.seq = t.seq
+LEFT JOIN perdure_event e ON e.n = t.execution << 24 | t.seq
 WHERE t.due_at > ? AND t.purpose = 1 ORDER BY t.due_at DESC LIMIT 10;
 
 -- name: all_executions
@@ -294,8 +295,8 @@ ATTACH ? AS before;
 -- name: lost_events
 -- Event by event: one that is there must be as it was. Those of deleted executions are another matter.
 SELECT count(*) FROM before.perdure_event b
-LEFT JOIN main.perdure_event a ON a.execution = b.execution AND a.seq = b.seq
-WHERE (a.seq IS NULL OR (a.kind, a.at, a.ref, a.name, a.data, a.blob) IS NOT (b.kind, b.at, b.ref, b.name, b.data, b.blob))
+LEFT JOIN main.perdure_event a ON a.n = b.n
+WHERE (a.n IS NULL OR (a.kind, a.at, a.ref, a.name, a.data, a.blob) IS NOT (b.kind, b.at, b.ref, b.name, b.data, b.blob))
   AND b.execution IN (SELECT num FROM main.perdure_execution);
 
 -- name: lost_executions

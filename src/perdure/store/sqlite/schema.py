@@ -19,6 +19,9 @@ from perdure.store.sqlite.connection import use_wal
 from perdure.store.sqlite.queries import sql_file
 
 APPLICATION_ID = 0x70647572
+PAGE_BYTES = 2048
+"""Of new files. A commit writes whole pages for a hundred bytes here and there: with small ones it is cheaper, and less
+goes to a replica. Smaller still, large values would cost more."""
 
 
 @cache
@@ -53,7 +56,8 @@ def migrate(connection: apsw.Connection, path: Path) -> None:
     if check(connection, path) == len(migrations()):
         return
     if check(connection, path) == 0:
-        connection.pragma("auto_vacuum", 2)  # incremental; must come before the first table
+        connection.pragma("page_size", PAGE_BYTES)  # this and the next must come before the first table
+        connection.pragma("auto_vacuum", 2)  # incremental
     use_wal(connection)
     while (version := check(connection, path)) < len(migrations()):
         connection.execute("BEGIN IMMEDIATE")

@@ -19,7 +19,9 @@ logger = logging.getLogger("perdure.store")
 CHECK_UP_TO_BYTES = 32 * 1024 * 1024
 """Files up to this size are checked whole; larger ones would delay the start. `perdure doctor` checks any size."""
 LOW_SPACE_BYTES = 64 * 1024 * 1024
-LAST_NUMBER = 2**63 - 2**40
+LAST_REQUEST = 2**63 - 2**40
+LAST_EXECUTION = 2**39 - 2**24
+"""A part of the key of each event."""
 
 
 def use_log(connection: apsw.Connection) -> None:
@@ -54,7 +56,7 @@ def examine(connection: apsw.Connection, path: Path) -> None:
 def _check_numbers(connection: apsw.Connection, path: Path) -> None:
     """See that there are numbers left to give, and that no new execution gets one under which there are events."""
     executions, deleted, events, requests = next(connection.execute(queries()["numbers"]))
-    if max(executions, deleted or 0, events, requests) > LAST_NUMBER:
+    if max(executions, deleted or 0, events) > LAST_EXECUTION or requests > LAST_REQUEST:
         raise StoreError(
             f"{path} is damaged: its numbers are used up", hint="another program wrote to it: restore a backup"
         )

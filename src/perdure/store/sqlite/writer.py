@@ -17,8 +17,16 @@ from typing import Any
 import apsw
 
 from perdure.codec.payload import Blob, Payloads
-from perdure.errors import ExecutionExists, PerdureError, StaleRunner, StoreBusy, StoreError, TransactionLost
-from perdure.events import Event
+from perdure.errors import (
+    ExecutionExists,
+    PerdureError,
+    RowRefused,
+    StaleRunner,
+    StoreBusy,
+    StoreError,
+    TransactionLost,
+)
+from perdure.events import LAST_SEQ, Event
 from perdure.store.batch import Batch, Parked
 from perdure.store.rows import ExecutionRow
 from perdure.store.sqlite.connection import Patience, translate, translated
@@ -199,20 +207,26 @@ class Writer:
     def _events(self, events: Iterable[tuple[ExecutionRow, Event]]) -> list[tuple[Any, ...]]:
         plain_below = self.payloads.plain_below
         return [
-            (row.num, e.seq, e.kind, e.at, e.ref, e.name, e.data, None)
-            if e.data is None or len(e.data) < plain_below
-            else self._large(row.num, e)
+            (row.num << 24 | e.seq, e.kind, e.at, e.ref, e.name, e.data, None)
+            if e.seq <= LAST_SEQ and (e.data is None or len(e.data) < plain_below)
+            else self._unusual(row, e)
             for row, e in events
         ]
 
-    def _large(self, num: int, event: Event) -> tuple[Any, ...]:
-        """Give the row of an event whose data may have to be encoded or stored apart."""
+    def _unusual(self, row: ExecutionRow, event: Event) -> tuple[Any, ...]:
+        """Give the row of an event whose data may have to be encoded or stored apart, or for which there is no key."""
+        if event.seq > LAST_SEQ:
+            raise RowRefused(
+                f"execution {row.id} has {event.seq - 1:,} events, as many as there can be",
+                hint="let its workflow call continue_as_new() long before that",
+            )
         assert event.data is not None
+        key = row.num << 24 | event.seq
         stored = self.payloads.store(event.data)
         if isinstance(stored, Blob):
             self.connection.execute(self._sql["put_blob"], (stored.digest, stored.body))
-            return (num, event.seq, event.kind, event.at, event.ref, event.name, None, stored.digest)
-        return (num, event.seq, event.kind, event.at, event.ref, event.name, stored, None)
+            return (key, event.kind, event.at, event.ref, event.name, None, stored.digest)
+        return (key, event.kind, event.at, event.ref, event.name, stored, None)
 
     def _put_state(self, batch: Batch) -> None:
         inline = self.payloads.inline

@@ -36,18 +36,19 @@ CREATE INDEX perdure_execution_status ON perdure_execution (status)
   WHERE status NOT IN ('completed', 'waiting', 'continued');
 CREATE INDEX perdure_execution_parent ON perdure_execution (parent) WHERE parent IS NOT NULL;
 
--- The truth: append-only, seq without gaps.
+-- The truth: append-only, seq without gaps. The key is one number, of which the low 24 bits are the seq: so what is appended
+-- goes into one page and moves nothing in the others. A run has less than 2^24 events.
 CREATE TABLE perdure_event (
-  execution INTEGER NOT NULL,
-  seq INTEGER NOT NULL,
+  n INTEGER PRIMARY KEY,
   kind INTEGER NOT NULL,
   at INTEGER NOT NULL,
   ref INTEGER,
   name TEXT,
   data ANY,      -- JSON text; a BLOB where a codec (encryption) is set
   blob BLOB,     -- digest into perdure_blob where the data is large
-  PRIMARY KEY (execution, seq)
-) STRICT, WITHOUT ROWID;
+  execution INTEGER GENERATED ALWAYS AS (n >> 24) VIRTUAL,
+  seq INTEGER GENERATED ALWAYS AS (n & 0xffffff) VIRTUAL
+) STRICT;
 
 -- Large payloads, by content. Body is zstd-compressed.
 CREATE TABLE perdure_blob (

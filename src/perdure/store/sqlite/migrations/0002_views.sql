@@ -6,14 +6,14 @@ SELECT x.id, x.run, x.workflow, x.status,
   strftime('%Y-%m-%dT%H:%M:%fZ', x.created_at / 1e6, 'unixepoch') AS created_at,
   strftime('%Y-%m-%dT%H:%M:%fZ', x.ended_at / 1e6, 'unixepoch') AS ended_at,
   p.id AS parent_id,
-  (SELECT max(e.seq) FROM perdure_event e WHERE e.execution = x.num) AS events,
+  (SELECT max(e.n) & 0xffffff FROM perdure_event e WHERE e.n BETWEEN x.num << 24 AND x.num << 24 | 0xffffff) AS events,
   (SELECT CASE WHEN typeof(e.data) = 'text' THEN e.data ELSE '<large or encrypted>' END
-     FROM perdure_event e WHERE e.execution = x.num AND e.seq <= 2 AND e.kind = 2) AS input,
+     FROM perdure_event e WHERE e.n BETWEEN x.num << 24 AND x.num << 24 | 2 AND e.kind = 2) AS input,
   (SELECT CASE WHEN typeof(e.data) = 'text' THEN e.data ELSE '<large or encrypted>' END
-     FROM perdure_event e WHERE e.execution = x.num AND e.kind = 60 ORDER BY e.seq DESC LIMIT 1) AS result,
+     FROM perdure_event e WHERE e.n BETWEEN x.num << 24 AND x.num << 24 | 0xffffff AND e.kind = 60 ORDER BY e.n DESC LIMIT 1) AS result,
   CASE WHEN x.status = 'failed' THEN
     (SELECT CASE WHEN typeof(e.data) = 'text' THEN e.data ->> 'type' || ': ' || (e.data ->> 'message') ELSE '<large or encrypted>' END
-       FROM perdure_event e WHERE e.execution = x.num AND e.kind = 61 ORDER BY e.seq DESC LIMIT 1)
+       FROM perdure_event e WHERE e.n BETWEEN x.num << 24 AND x.num << 24 | 0xffffff AND e.kind = 61 ORDER BY e.n DESC LIMIT 1)
   END AS error,
   x.problem, x.deployment
 FROM perdure_execution x LEFT JOIN perdure_execution p ON p.num = x.parent;
@@ -23,17 +23,17 @@ SELECT x.id AS execution_id, x.run, e.seq, k.name AS kind,
   strftime('%Y-%m-%dT%H:%M:%fZ', e.at / 1e6, 'unixepoch') AS at,
   e.ref, e.name,
   CASE WHEN e.blob IS NOT NULL OR typeof(e.data) = 'blob' THEN '<large or encrypted>' ELSE e.data END AS data
-FROM perdure_event e JOIN perdure_execution x ON x.num = e.execution LEFT JOIN perdure_kind k ON k.code = e.kind;
+FROM perdure_execution x JOIN perdure_event e ON e.n BETWEEN x.num << 24 AND x.num << 24 | 0xffffff LEFT JOIN perdure_kind k ON k.code = e.kind;
 
 -- Scheduled and not ended, of open executions. The attempt number is that of the attempt running or waited for.
 CREATE VIEW pending_activities AS
 WITH open_execution AS MATERIALIZED (
   SELECT num, id, run FROM perdure_execution WHERE status IN ('running', 'waiting', 'paused', 'blocked')
 ), ended AS MATERIALIZED (
-  SELECT e.execution, e.ref FROM open_execution o JOIN perdure_event e ON e.execution = o.num WHERE e.kind IN (3, 4, 41)
+  SELECT e.execution, e.ref FROM open_execution o JOIN perdure_event e ON e.n BETWEEN o.num << 24 AND o.num << 24 | 0xffffff WHERE e.kind IN (3, 4, 41)
 ), failed AS MATERIALIZED (
   SELECT e.execution, e.ref, count(*) AS attempts, max(e.seq) AS seq
-  FROM open_execution o JOIN perdure_event e ON e.execution = o.num WHERE e.kind = 20 GROUP BY 1, 2
+  FROM open_execution o JOIN perdure_event e ON e.n BETWEEN o.num << 24 AND o.num << 24 | 0xffffff WHERE +e.kind = 20 GROUP BY 1, 2
 )
 SELECT o.id AS execution_id, o.run, s.seq, s.name AS activity,
   CASE WHEN typeof(s.data) = 'text' THEN s.data ELSE '<large or encrypted>' END AS arguments,
@@ -43,9 +43,9 @@ SELECT o.id AS execution_id, o.run, s.seq, s.name AS activity,
   CASE WHEN typeof(l.data) = 'text'
     THEN strftime('%Y-%m-%dT%H:%M:%fZ', (l.data ->> '$.retry_at') / 1e6, 'unixepoch') END AS next_attempt_at
 FROM open_execution o
-JOIN perdure_event s ON s.execution = o.num AND s.kind = 40
+JOIN perdure_event s ON s.n BETWEEN o.num << 24 AND o.num << 24 | 0xffffff AND +s.kind = 40
 LEFT JOIN failed f ON f.execution = s.execution AND f.ref = s.seq
-LEFT JOIN perdure_event l ON l.execution = f.execution AND l.seq = f.seq
+LEFT JOIN perdure_event l ON l.n = f.execution << 24 | f.seq
 WHERE (s.execution, s.seq) NOT IN (SELECT execution, ref FROM ended);
 
 CREATE VIEW timers AS
@@ -60,10 +60,10 @@ CREATE VIEW failures AS
 SELECT x.id AS execution_id, x.run, x.workflow, e.seq,
   CASE e.kind WHEN 20 THEN 'attempt' WHEN 4 THEN 'activity' WHEN 7 THEN 'child' ELSE 'execution' END AS what,
   strftime('%Y-%m-%dT%H:%M:%fZ', e.at / 1e6, 'unixepoch') AS at,
-  (SELECT s.name FROM perdure_event s WHERE s.execution = e.execution AND s.seq = e.ref) AS name,
+  (SELECT s.name FROM perdure_event s WHERE s.n = e.execution << 24 | e.ref) AS name,
   CASE WHEN typeof(e.data) = 'text' THEN coalesce(e.data ->> '$.error.type', e.data ->> '$.type') END AS type,
   CASE WHEN typeof(e.data) = 'text' THEN coalesce(e.data ->> '$.error.message', e.data ->> '$.message') END AS message
-FROM perdure_event e JOIN perdure_execution x ON x.num = e.execution WHERE e.kind IN (4, 7, 20, 61)
+FROM perdure_execution x JOIN perdure_event e ON e.n BETWEEN x.num << 24 AND x.num << 24 | 0xffffff AND e.kind IN (4, 7, 20, 61)
   -- an attempt that a crash or a shutdown ended is no failure of the activity
   AND NOT (e.kind = 20 AND typeof(e.data) = 'text' AND (e.data ->> '$.reason') <> 'error')
 UNION ALL
