@@ -188,7 +188,7 @@ class Poisoner:
         if kind == "any":
             kind = self.draw.choices(["text", "blob", "int", "float"], [8, 2, 1, 1])[0]
         if kind == "owner":  # nobody's, or nobody's yet
-            return self.draw.choice((-5, 0, 10**6, 2**62))
+            return self.draw.choice((-5, 0, 10**6, 2**38))
         if kind == "serial":
             return self.draw.choice((-1, 0, 2, 7, 99, 2**62))
         if kind == "event":  # nobody's, or nobody's yet
