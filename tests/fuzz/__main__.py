@@ -72,7 +72,12 @@ def fuzz_rounds(seconds: float, seed: int, look: bool) -> None:
         try:
             round.play(look)
         except BaseException:
-            print(f"fuzz rounds: seed {round.seed}, {bases[played % 2].path.name}", *round.notes, sep="\n", flush=True)
+            print(
+                f"fuzz rounds: seed {round.seed}, {bases[played % 2].path.parent.name}",
+                *round.notes,
+                sep="\n",
+                flush=True,
+            )
             raise
         played += 1
         poisoned += len(round.notes)

@@ -125,8 +125,11 @@ def translate(path: Path, error: apsw.Error) -> StoreError:
                 f"{path} may not be written to: {error}", hint="check the permissions of the file and its folder"
             )
         case apsw.CorruptError():
-            hint = f"restore a backup, or try `sqlite3 {path.name} .recover`"
-            return StoreError(f"{path} is damaged: {error}", hint=hint)
+            hint = (  # SQLite says the same of a disk that fails to read
+                "see what the system's log says of its disk; if nothing, restore a backup, "
+                f"or try `sqlite3 {path.name} .recover`"
+            )
+            return StoreError(f"{path} is damaged, or its disk cannot read it: {error}", hint=hint)
         case apsw.IOError() if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:
             hint = "free space, or see what the system's log says of its disk; perdure goes on by itself"
             return StoreFull(f"{path}: its -shm file cannot be made larger", hint=hint)
