@@ -72,6 +72,7 @@ class Book:
         self.refused: set[str] = set()
         """Starts that nobody tried again."""
         self.full = 0
+        """How often somebody was told that there is no room."""
 
     async def fill(self) -> bool:
         """Ask for something large; give whether there was no room for it."""

@@ -72,17 +72,17 @@ async def test_a_load_that_fills_the_disk(small_disk, tmp_path, until, how):
     async with served(how, database, log) as (client, worker):
         book = Book(client, tmp_path / "ledger")
         people = asyncio.gather(*(book.ask(who, TIMES) for who in range(ASKERS)))
-        await until(lambda: people.done() or REFUSED in log.read_text())
+        await until(lambda: people.done() or book.full or REFUSED in log.read_text())
         await until(book.fill)
         assert not people.done()
         await book.compare()
         if worker is not None and how == "killed":
             worker.kill()
-        said = log.read_text()
+        said, book.full = log.read_text(), 0
         small_disk.free()
         if worker is not None and how == "killed":
             worker.start()
-        await until(lambda: people.done() or REFUSED in log.read_text()[len(said) :])
+        await until(lambda: people.done() or book.full or REFUSED in log.read_text()[len(said) :])
         await until(book.fill)
         assert not people.done()
         await book.compare()

@@ -11,6 +11,7 @@ import argparse
 import logging
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -121,8 +122,11 @@ def main() -> None:
         fuzz_rounds(seconds, given.seed, given.look)
     if given.what in ("damage", "all"):
         fuzz_damage(seconds, given.seed)
-    if given.what in ("decoders", "all"):  # last: atheris ends the process
+    if given.what == "decoders":
         fuzz_decoders(seconds, given.seed, given.corpus)
+    if given.what == "all":  # atheris watches only what is imported after it, and by now all is
+        options = ["--seconds", str(seconds), "--seed", str(given.seed), "--corpus", str(given.corpus)]
+        sys.exit(subprocess.run([sys.executable, *sys.argv[:1], "decoders", *options], check=False).returncode)
 
 
 if __name__ == "__main__":

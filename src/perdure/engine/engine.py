@@ -178,8 +178,8 @@ class Engine(Client):
                 await self._until_next_try()
                 try:
                     self._try_to_lead()
-                except Exception:
-                    logger.exception("%s: could not take over as the runner, trying again", self.path)
+                except Exception as error:
+                    self._log("could not take over as the runner, trying again", error)
                     await self._step_down()
                     await asyncio.sleep(1.0)
                 continue
@@ -187,8 +187,15 @@ class Engine(Client):
             try:
                 if self.leading:
                     self._runner.tick()
-            except Exception:
-                logger.exception("%s: could not look for requests, trying again", self.path)
+            except Exception as error:
+                self._log("could not look for requests, trying again", error)
+
+    def _log(self, what: str, error: Exception) -> None:
+        """Say what went wrong: of the store what to do about it, of all else where it comes from."""
+        if isinstance(error, StoreError):
+            logger.error("%s: %s: %s", self.path, what, error)
+        else:
+            logger.error("%s: %s", self.path, what, exc_info=error)
 
     # --- leading ----------------------------------------------------------------------------------------------------
 

@@ -64,8 +64,8 @@ def _set_up(connection: apsw.Connection, synchronous: Synchronous, read_only: bo
 class Patience:
     """A busy handler that looks again soon at first: another process's commit takes a fraction of a millisecond."""
 
-    def __init__(self, limit_s: float = BUSY_S) -> None:
-        self.limit_s = limit_s
+    def __init__(self, limit_s: float | None = None) -> None:
+        self.limit_s = BUSY_S if limit_s is None else limit_s
         self.since = 0.0
 
     def __call__(self, tries: int) -> bool:
