@@ -14,9 +14,9 @@ from fault_calls import SystemCalls
 from fault_run import Run
 
 from perdure import Client, Engine, Signal, activity, workflow
-from perdure.errors import StoreError, StoreFull, StoreReadOnly
+from perdure.errors import StoreBusy, StoreError, StoreFull, StoreReadOnly
 from perdure.store.sqlite import SqliteStore, startup
-from perdure.store.sqlite.connection import open_connection
+from perdure.store.sqlite.connection import open_connection, translated
 
 approved = Signal("approved", str)
 replaces_calls = pytest.mark.skipif(sys.platform != "linux", reason="the calls are replaced with Linux's signatures")
@@ -169,3 +169,9 @@ def test_every_error_of_the_disk_has_a_hint(place, code, monkeypatch):
         store.become_runner("x")
     assert caught.value.hint
     store.close()
+
+
+def test_a_lock_of_the_log_that_another_process_keeps_is_no_bug_of_ours(place):
+    """SQLite calls it "locking protocol" when it has tried for ten seconds, and people were told to report that."""
+    with pytest.raises(StoreBusy, match="another process kept the write lock"), translated(place()):
+        raise apsw.exception_for(apsw.SQLITE_PROTOCOL)

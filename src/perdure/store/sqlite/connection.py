@@ -103,7 +103,7 @@ def translated(path: Path) -> Iterator[None]:
 
 def translate(path: Path, error: apsw.Error) -> StoreError:
     match error:
-        case apsw.BusyError() | apsw.LockedError():
+        case apsw.BusyError() | apsw.LockedError() | apsw.ProtocolError():
             return StoreBusy(
                 f"{path}: another process kept the write lock for more than {BUSY_S:g} s",
                 hint="look for a long transaction in another program that has this file open",
