@@ -101,7 +101,7 @@ power: $(VENV)/.stamp ## Cut the power CUTS= times, and look at what each cut le
 	@$(BIN)/python tests/power/power_run.py --rounds $(CUTS) --seed $(SEED) $(ARGS)
 
 faults: $(VENV)/.stamp ## Let every call to the system fail in every way, and fill a disk: half an hour (ARGS= for pytest)
-	@PERDURE_FAULTS=all $(BIN)/python -m pytest -n $(JOBS) -o timeout=7200 tests/faults $(ARGS)
+	@PERDURE_FAULTS=all $(BIN)/python -m pytest -n $(JOBS) -o timeout=7200 -o faulthandler_timeout=0 tests/faults $(ARGS)
 
 fuzz: $(VENV)/.stamp ## Feed noise, poison and damaged files to what reads them, for SECONDS= (ARGS="rounds" chooses)
 	@$(BIN)/python tests/fuzz --seconds $(SECONDS) --seed $(SEED) $(ARGS)
