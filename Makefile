@@ -17,8 +17,10 @@ endif
 RESTATE_SERVER := @restatedev/restate-server@1.7.12
 # Whole runs of the benchmark that `make bench-record` records.
 RUNS ?= 3
-# How often `make torture` does harm.
+# How often `make torture` does harm, and how many seeds `make sim` tries.
 ROUNDS ?= 30
+# How often `make power` cuts the power.
+CUTS ?= 5000
 # How long `make soak` runs.
 MINUTES ?= 30
 # How long `make fuzz` runs.
@@ -27,7 +29,8 @@ SECONDS ?= 300
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast lint format torture sim fuzz soak model demo
+.PHONY: help setup test test-fast lint format demo
+.PHONY: torture power faults fuzz sim soak model
 .PHONY: bench bench-json bench-check bench-record bench-docs clean
 .DELETE_ON_ERROR:
 
@@ -89,22 +92,32 @@ format: $(VENV)/.stamp ## Format the code and fix what can be fixed safely
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# --- proof: what goes wrong on purpose. Each target prints the seed that repeats it; CI runs all of them in a short version.
+
 torture: $(VENV)/.stamp ## Kill workers ROUNDS= times and look for anything lost or repeated (SEED= repeats what is done)
 	@$(BIN)/python tests/crash/torture.py --rounds $(ROUNDS) --seed $(SEED) $(ARGS)
+
+power: $(VENV)/.stamp ## Cut the power CUTS= times, and look at what each cut left on the disk (SEED= repeats it)
+	@$(BIN)/python tests/power/power_run.py --rounds $(CUTS) --seed $(SEED) $(ARGS)
+
+faults: $(VENV)/.stamp ## Let every call to the system fail in every way, and fill a disk: half an hour (ARGS= for pytest)
+	@PERDURE_FAULTS=all $(BIN)/python -m pytest -n $(JOBS) -o timeout=7200 -o faulthandler_timeout=0 tests/faults $(ARGS)
+
+fuzz: $(VENV)/.stamp ## Feed noise, poison and damaged files to what reads them, for SECONDS= (ARGS="rounds" chooses)
+	@$(BIN)/python tests/fuzz --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
 # With SEED= on the command line and no ROUNDS= one seed, with all that happens in it; else ROUNDS= seeds from SEED= on.
 ONE_SEED := $(and $(filter command% environment%,$(origin SEED)),$(if $(filter command% environment%,$(origin ROUNDS)),,one))
 sim: $(VENV)/.stamp ## Simulate engines, clients and faults: SEED= repeats one seed exactly, ROUNDS= runs many
 	@PYTHONPATH=src:tests $(BIN)/python -m simulation --seed $(SEED) $(if $(ONE_SEED),,--rounds $(ROUNDS)) $(ARGS)
 
-fuzz: $(VENV)/.stamp ## Feed noise, poison and damaged files to what reads them, for SECONDS= (ARGS="rounds" chooses)
-	@$(BIN)/python tests/fuzz --seconds $(SECONDS) --seed $(SEED) $(ARGS)
-
 soak: $(VENV)/.stamp ## Run a mixed load for MINUTES= and look for anything that grows (ARGS="--svg lines.svg" draws it)
 	@$(BIN)/python -m bench.soak --minutes $(MINUTES) --seed $(SEED) $(ARGS)
 
 model: $(VENV)/.stamp ## Have spin try every order of steps of the protocol of the runner (minutes)
 	@$(BIN)/python tests/model/spin.py
+
+# --- the rest
 
 demo: $(VENV)/.stamp ## See a workflow survive a crash
 	@$(BIN)/perdure demo

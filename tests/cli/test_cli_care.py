@@ -153,3 +153,8 @@ def test_the_shell_completes_commands_and_ids(cli):
     done = cli(COMP_WORDS="perdure show order", **complete, PERDURE_DB="nothing.db")
     assert done.out.split() == []
     assert "doctor" in cli(COMP_WORDS="perdure do", **complete | {"COMP_CWORD": "1"}).out
+    elsewhere = {"PERDURE_DB": "nothing.db"}
+    for words in ("verify {} shop.py --id or", "verify {} --id or", "verify {} shop.py --id=or", "show --db {} or"):
+        words = f"perdure {words.format(cli.database)}"
+        done = cli(COMP_WORDS=words, **complete | {"COMP_CWORD": str(words.count(" "))}, **elsewhere)
+        assert done.out.split() == ["order-1"], words

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fault_disk import SmallDisk
 
 
 @pytest.fixture
@@ -31,3 +33,18 @@ def place() -> Iterator[Callable[[], Path]]:
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have another process's lock waited for in real time, but not for long."""
     monkeypatch.setattr("perdure.store.sqlite.connection.BUSY_S", 0.01)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A file system of its own that really gets full. Mounting takes root, as in continuous integration."""
+    disk = SmallDisk(tmp_path / "disk")
+    refused = disk.mount()
+    if refused is not None:
+        if os.environ.get("PERDURE_CI"):
+            pytest.fail(f"no small disk could be mounted: {refused}")
+        pytest.skip(f"no small disk can be mounted here: {refused}")
+    try:
+        yield disk
+    finally:
+        disk.unmount()

@@ -28,15 +28,18 @@ DISKS: dict[str, dict[str, int]] = {
 
 
 class Once:
-    """Call number n fails with its `variant`-th error; with none if it has fewer."""
+    """Call number n fails with its `variant`-th error. If it has fewer, with none, or `wraps` and begins again."""
 
-    def __init__(self, n: int, variant: int) -> None:
+    def __init__(self, n: int, variant: int, wraps: bool) -> None:
         self.n = n
         self.variant = variant
+        self.wraps = wraps
 
     def __call__(self, number: int, call: Call) -> int:
         errors = ERRORS[call.kind]
-        return errors[self.variant] if number == self.n and self.variant < len(errors) else 0
+        if number != self.n or (self.variant >= len(errors) and not self.wraps):
+            return 0
+        return errors[self.variant % len(errors)]
 
 
 class Lasting:

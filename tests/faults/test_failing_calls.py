@@ -56,11 +56,12 @@ def play(run: Run, fault) -> SystemCalls:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_call_that_fails_once(place, part):
+    chosen = numbers(place, part)
     failed = 0
-    for n in numbers(place, part):
+    for n in chosen:
         for variant in ways(n, VARIANTS):
-            failed += bool(play(Run(place()), Once(n, variant)).failed)
-    assert failed or CHOSEN
+            failed += bool(play(Run(place()), Once(n, variant, wraps=not CHOSEN)).failed)
+    assert failed >= 0.9 * len(chosen), "a run makes the same calls each time, but for a few"
 
 
 @pytest.mark.slow

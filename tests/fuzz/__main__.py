@@ -11,6 +11,7 @@ import argparse
 import logging
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +25,8 @@ READS = (
     "perdure.cli.arguments",
 )  # fmt: skip
 """What is watched for new paths. The workflow loop is not: it runs the test's own workflow."""
+CLOSELY = 20
+"""One damaged file in so many is looked at with the command line too."""
 
 
 def fuzz_decoders(seconds: float, seed: int, corpus: Path) -> None:
@@ -72,7 +75,12 @@ def fuzz_rounds(seconds: float, seed: int, look: bool) -> None:
         try:
             round.play(look)
         except BaseException:
-            print(f"fuzz rounds: seed {round.seed}, {bases[played % 2].path.name}", *round.notes, sep="\n", flush=True)
+            print(
+                f"fuzz rounds: seed {round.seed}, {bases[played % 2].path.parent.name}",
+                *round.notes,
+                sep="\n",
+                flush=True,
+            )
             raise
         played += 1
         poisoned += len(round.notes)
@@ -90,7 +98,7 @@ def fuzz_damage(seconds: float, seed: int) -> None:
     while time.monotonic() - began < seconds:
         trial = fuzz_damage.Trial(base, folder, seed + how.total())
         try:
-            how[trial.run()] += 1
+            how[trial.run(closely=trial.seed % CLOSELY == 0)] += 1
         except BaseException:
             print(f"fuzz damage: seed {trial.seed}", *trial.notes, sep="\n", flush=True)
             raise
@@ -116,8 +124,11 @@ def main() -> None:
         fuzz_rounds(seconds, given.seed, given.look)
     if given.what in ("damage", "all"):
         fuzz_damage(seconds, given.seed)
-    if given.what in ("decoders", "all"):  # last: atheris ends the process
+    if given.what == "decoders":
         fuzz_decoders(seconds, given.seed, given.corpus)
+    if given.what == "all":  # atheris watches only what is imported after it, and by now all is
+        options = ["--seconds", str(seconds), "--seed", str(given.seed), "--corpus", str(given.corpus)]
+        sys.exit(subprocess.run([sys.executable, *sys.argv[:1], "decoders", *options], check=False).returncode)
 
 
 if __name__ == "__main__":

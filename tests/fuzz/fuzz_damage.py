@@ -23,7 +23,7 @@ from perdure import Client, Engine
 from perdure.errors import PerdureError
 from perdure.store.sqlite import startup
 
-PAGE = 4096
+PAGE = 2048
 WAL_HEADER, FRAME = 32, 24 + PAGE
 PATIENCE_S = 1.0
 """How long an answer is waited for: a file that cannot be written to gives none."""
@@ -145,8 +145,9 @@ class Trial:
         self.folder = folder / f"trial{seed}"
         self.notes: list[str] = []
 
-    def run(self) -> str:
-        """Damage, look and run; give how it went. Fails if the file is answered otherwise than it may be."""
+    def run(self, closely: bool = True) -> str:
+        """Damage, look and run; give how it went. Fails if the file is answered otherwise than it may be. To look
+        `closely` is to ask the command line too, and to wait for all executions: a second or more."""
         self.folder.mkdir()
         database, draw = self.folder / "damaged.db", self.draw
         for suffix in ("", "-wal"):
@@ -158,10 +159,18 @@ class Trial:
         startup.CHECK_UP_TO_BYTES = draw.choice((0, checked))
         try:
             with watching(self.folder):
-                return self._survives(database)
+                return self._survives(database) if closely else self._glance(database)
         finally:
             startup.CHECK_UP_TO_BYTES = checked
             shutil.rmtree(self.folder)
+
+    def _glance(self, database: Path) -> str:
+        with contextlib.suppress(PerdureError):
+            asyncio.run(_read(database))
+        try:
+            return asyncio.run(asyncio.wait_for(_run_one(database), CLOSING_S + PATIENCE_S))
+        except PerdureError as error:
+            return f"refused: {type(error).__name__}"
 
     def _survives(self, database: Path) -> str:
         draw = self.draw
@@ -188,6 +197,22 @@ async def _run(database: Path, ids: list[str], tokens: Path) -> str:
         for task in [asyncio.ensure_future(engine.counts()), asyncio.ensure_future(engine.list())]:
             await asyncio.wait([task])
             assert task.exception() is None or _may_be_told(task.exception()), repr(task.exception())
+    return "ran"
+
+
+async def _read(database: Path) -> None:
+    async with Client(database, synchronous="normal") as client:
+        for info in await client.list():
+            with contextlib.suppress(PerdureError):
+                async for _ in client.execution(info.id).history(run=info.run):
+                    pass
+
+
+async def _run_one(database: Path) -> str:
+    async with Engine(database, WORKFLOWS, grace_s=0.0, synchronous="normal") as engine:
+        execution = await engine.start(quick, "new", id="new")
+        with contextlib.suppress(TimeoutError):
+            await execution.result(timeout_s=PATIENCE_S)
     return "ran"
 
 

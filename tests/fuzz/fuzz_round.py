@@ -43,7 +43,8 @@ class Base(NamedTuple):
 
 def make_base(folder: Path, encrypted: bool) -> Base:
     codec = AesGcmCodec({"k": bytes(32)}, current="k") if encrypted else None
-    path = folder / ("encrypted.db" if encrypted else "plain.db")
+    path = folder / ("encrypted" if encrypted else "plain") / "base.db"  # beside it lie tokens, by id
+    path.parent.mkdir()
     return Base(path, asyncio.run(prepare(path, sets=1, codec=codec)), codec)
 
 

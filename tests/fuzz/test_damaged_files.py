@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 from fuzz_canary import watching
 from fuzz_command_line import LOOKING, perdure
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from perdure import Engine
 from perdure.errors import StoreError
+from perdure.store.sqlite import startup
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +114,25 @@ def test_a_file_that_is_none_of_ours_is_refused_and_left_as_it_is(tmp_path: Path
 async def _enter(database: Path) -> None:
     async with Engine(database, WORKFLOWS):
         pass
+
+
+def test_a_large_file_in_which_texts_stand_for_numbers_is_refused(
+    crashed: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Found by `make fuzz`: pages of two tables had changed places. Files up to 32 MiB are checked whole; in a larger
+    one the texts were compared with numbers."""
+    monkeypatch.setattr(startup, "CHECK_UP_TO_BYTES", 0)
+    database = Path(shutil.copy(crashed[0], tmp_path / "swapped.db"))
+    tables = ("perdure_event", "perdure_meta")
+    connection = apsw.Connection(str(database))
+    connection.pragma("writable_schema", True)
+    roots = dict(connection.execute("SELECT name, rootpage FROM sqlite_schema WHERE name IN (?, ?)", tables))
+    for name, other in (tables, tables[::-1]):
+        connection.execute("UPDATE sqlite_schema SET rootpage = ? WHERE name = ?", (roots[other], name))
+    connection.close()
+
+    with pytest.raises(StoreError, match=r"swapped\.db is damaged: what should be numbers is not"):
+        asyncio.run(_enter(database))
 
 
 @pytest.mark.parametrize("name", ["/dev/null", "/dev/zero", "/dev/full", "/dev/urandom", "/proc/self/mem", "/"])

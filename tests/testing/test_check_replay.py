@@ -415,6 +415,21 @@ async def test_history_files_hold_what_the_database_holds(database, tmp_path):
     assert check_replay([file, database], [fulfil], limit=5).checked == 5
 
 
+async def test_a_history_that_was_saved_before_its_code_began_fits(database, tmp_path):
+    SqliteStore(database).close()
+    async with Client(database) as client:
+        for id in ("pending", "ended"):
+            await client.start(fulfil, Order("o"), id=id)
+        await client.execution("ended").terminate()
+    file = tmp_path / "begun.jsonl"
+    assert save_histories(database, file) == 2
+    for source in (database, file):
+        report = check_replay(source, [fulfil])
+        assert (report.checked, report.mismatches) == (2, [])
+    file.write_text(file.read_text().replace('"o"', "17"))
+    assert [found.what for found in check_replay(file, [fulfil]).mismatches] == ["value", "value"]
+
+
 async def test_a_folder_of_history_files_is_checked(database, tmp_path):
     await record(database, close=1, wait=1)
     folder = tmp_path / "histories"

@@ -25,7 +25,8 @@ DEFAULT = "perdure.db"
 
 def complete_id(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete an execution id from the database, for the shell."""
-    target = ctx.params.get("db") or ctx.params.get("source") or os.environ.get(DATABASE) or DEFAULT
+    source = ctx.params.get("source") or (ctx.args[0] if ctx.args and "source" in _names(ctx) else None)
+    target = ctx.params.get("db") or source or os.environ.get(DATABASE) or DEFAULT
     try:
         store = SqliteStore(database_path(target), create=False)
         try:
@@ -35,6 +36,11 @@ def complete_id(ctx: typer.Context, incomplete: str) -> list[str]:
             store.close()
     except Exception:  # nothing may be printed while a command line is being typed
         return []
+
+
+def _names(ctx: typer.Context) -> set[str | None]:
+    """Give the command's parameters: while an option waits for its value its arguments are not among `params`."""
+    return {param.name for param in ctx.command.params}
 
 
 Db = Annotated[str, typer.Option("--db", envvar=DATABASE, metavar="FILE", help="The database.")]

@@ -16,6 +16,7 @@ from perdure.cli.output import STYLES, clean, note
 from perdure.cli.stopping import Stop
 from perdure.engine.engine import Engine
 from perdure.engine.replicator import Replicator
+from perdure.errors import StoreBusy, StoreError, StoreFull, StoreReadOnly
 from perdure.types import Status
 
 if TYPE_CHECKING:
@@ -89,6 +90,17 @@ async def work(engine: Engine, console: Console | None, grace: str) -> int:
         if engine.barred is not None:
             note(f"stopped: {engine.barred}", console)
             return ExitCode.CONFLICT
+        if not engine.path.exists():
+            raise StoreError(
+                f"{engine.path} is no longer there", hint="what was acknowledged went with it: restore a backup"
+            )
+        if engine.fault is not None:
+            kept = "everything that was acknowledged is in the file; the next worker does the rest again"
+            harmless = isinstance(engine.fault, StoreFull | StoreBusy | StoreReadOnly)
+            raise StoreError(
+                f"stopped, and what was done last could not be written: {engine.fault.message}",
+                hint=kept if harmless else engine.fault.hint,
+            )
         note("stopped; everything that was acknowledged is in the file", console)
     return ExitCode.OK
 

@@ -33,7 +33,7 @@ from perdure.engine.registry import Registry
 from perdure.engine.replicator import ReplicationStatus, Replicator, Site, Stream
 from perdure.engine.runner import Runner
 from perdure.engine.watchdog import Watchdog
-from perdure.errors import StaleRunner
+from perdure.errors import StaleRunner, StoreError
 from perdure.guard import audit
 from perdure.replay import in_workflow
 from perdure.store import ExecutionRow
@@ -106,6 +106,8 @@ class Engine(Client):
         self._stream: Stream | None = None
         self.barred: BaseException | None = None
         """Why this engine will not lead again: another machine has its database."""
+        self.fault: StoreError | None = None
+        """After closing: why the last commit failed, so that not all of what was done is in the file."""
         self.hot = hot
         self.grace_s = grace_s
         self.deployment = deployment or os.environ.get("PERDURE_DEPLOYMENT")
@@ -176,8 +178,8 @@ class Engine(Client):
                 await self._until_next_try()
                 try:
                     self._try_to_lead()
-                except Exception:
-                    logger.exception("%s: could not take over as the runner, trying again", self.path)
+                except Exception as error:
+                    self._log("could not take over as the runner, trying again", error)
                     await self._step_down()
                     await asyncio.sleep(1.0)
                 continue
@@ -185,8 +187,15 @@ class Engine(Client):
             try:
                 if self.leading:
                     self._runner.tick()
-            except Exception:
-                logger.exception("%s: could not look for requests, trying again", self.path)
+            except Exception as error:
+                self._log("could not look for requests, trying again", error)
+
+    def _log(self, what: str, error: Exception) -> None:
+        """Say what went wrong: of the store what to do about it, of all else where it comes from."""
+        if isinstance(error, StoreError):
+            logger.error("%s: %s: %s", self.path, what, error)
+        else:
+            logger.error("%s: %s", self.path, what, exc_info=error)
 
     # --- leading ----------------------------------------------------------------------------------------------------
 
@@ -287,6 +296,7 @@ class Engine(Client):
         if executor is not None:
             await executor.drain(grace_s if not runner.closed else 0.0)
         await runner.finish()
+        self.fault = None if isinstance(runner.fault, StaleRunner) else runner.fault
         if self._watchdog is not None:
             self._watchdog.close()
         if executor is not None:

@@ -107,6 +107,8 @@ class Runner:
         self.draining = False
         self.closed = False
         self.faults = 0
+        self.fault: StoreError | None = None
+        """What the last commit failed on; None when it did not."""
         self.collisions = 0
         self.suspects = 0
         """How many batches are to take one input only: one of those that were taken breaks the commit."""
@@ -246,7 +248,7 @@ class Runner:
         finally:
             self.suspects -= one
         work.commit = self._commit  # also for one without a commit: what led to it was committed before
-        self.faults = 0
+        self.faults, self.fault = 0, None
         if not one:
             self.collisions = 0
         self.cautious = False
@@ -265,6 +267,7 @@ class Runner:
         elif isinstance(error, StoreError) and not isinstance(error, RowRefused):
             self._failed(work, error)
             self.faults += 1
+            self.fault = error
             logger.error("a commit failed, nothing acknowledged is lost: %s", error)
             self.loop.call_soon_threadsafe(self.on_fault, error)
         elif handled and len(work.taken) + len(work.timers) > 1 and not one:

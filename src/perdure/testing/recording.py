@@ -2,7 +2,8 @@
 
 A history file has one JSON object a line, each an event, as `perdure history ID --json` prints it. It names the
 execution (`id`, `run`) and has the event's `seq`, `kind`, `at` (ISO 8601), `ref`, `name` and, where there is any,
-`data`. The lines of one run are in the order of `seq`; several runs may follow each other in one file.
+`data`. The lines of one run are in the order of `seq`; several runs may follow each other in one file. Where
+nothing but the start is recorded there is nothing to compare: nobody can tell whether the code had run.
 """
 
 from __future__ import annotations
@@ -127,7 +128,9 @@ def _recording(path: Path, id: str, run: int, lines: Iterable[Line]) -> Recordin
     started = next((event for event in events if event.kind is Kind.STARTED), None)
     if started is None:
         raise InvalidValue(f"{path}: the history of {id} (run {run}) does not say how it was started")
-    row = ExecutionRow(id, started.name or "", started.at, run=run, status=Status.RUNNING)
+    begun = any(event.kind not in _BEGIN for event in events)  # else it may have been saved before its code ran
+    status = Status.RUNNING if begun else Status.PENDING
+    row = ExecutionRow(id, started.name or "", started.at, run=run, status=status)
     return Recording(row, events)
 
 

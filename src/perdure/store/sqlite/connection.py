@@ -64,8 +64,8 @@ def _set_up(connection: apsw.Connection, synchronous: Synchronous, read_only: bo
 class Patience:
     """A busy handler that looks again soon at first: another process's commit takes a fraction of a millisecond."""
 
-    def __init__(self, limit_s: float = BUSY_S) -> None:
-        self.limit_s = limit_s
+    def __init__(self, limit_s: float | None = None) -> None:
+        self.limit_s = BUSY_S if limit_s is None else limit_s
         self.since = 0.0
 
     def __call__(self, tries: int) -> bool:
@@ -103,7 +103,7 @@ def translated(path: Path) -> Iterator[None]:
 
 def translate(path: Path, error: apsw.Error) -> StoreError:
     match error:
-        case apsw.BusyError() | apsw.LockedError():
+        case apsw.BusyError() | apsw.LockedError() | apsw.ProtocolError():
             return StoreBusy(
                 f"{path}: another process kept the write lock for more than {BUSY_S:g} s",
                 hint="look for a long transaction in another program that has this file open",
@@ -125,8 +125,11 @@ def translate(path: Path, error: apsw.Error) -> StoreError:
                 f"{path} may not be written to: {error}", hint="check the permissions of the file and its folder"
             )
         case apsw.CorruptError():
-            hint = f"restore a backup, or try `sqlite3 {path.name} .recover`"
-            return StoreError(f"{path} is damaged: {error}", hint=hint)
+            hint = (  # SQLite says the same of a disk that fails to read
+                "see what the system's log says of its disk; if nothing, restore a backup, "
+                f"or try `sqlite3 {path.name} .recover`"
+            )
+            return StoreError(f"{path} is damaged, or its disk cannot read it: {error}", hint=hint)
         case apsw.IOError() if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:
             hint = "free space, or see what the system's log says of its disk; perdure goes on by itself"
             return StoreFull(f"{path}: its -shm file cannot be made larger", hint=hint)
