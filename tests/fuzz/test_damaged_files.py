@@ -116,11 +116,10 @@ async def _enter(database: Path) -> None:
         pass
 
 
-def test_a_large_file_in_which_texts_stand_for_numbers_is_refused(
+def test_a_large_file_in_which_two_tables_have_changed_places_is_refused(
     crashed: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Found by `make fuzz`: pages of two tables had changed places. Files up to 32 MiB are checked whole; in a larger
-    one the texts were compared with numbers."""
+    """Found by `make fuzz`. Files up to 32 MiB are checked whole; a larger one was read as if nothing were wrong."""
     monkeypatch.setattr(startup, "CHECK_UP_TO_BYTES", 0)
     database = Path(shutil.copy(crashed[0], tmp_path / "swapped.db"))
     tables = ("perdure_event", "perdure_meta")
@@ -131,7 +130,7 @@ def test_a_large_file_in_which_texts_stand_for_numbers_is_refused(
         connection.execute("UPDATE sqlite_schema SET rootpage = ? WHERE name = ?", (roots[other], name))
     connection.close()
 
-    with pytest.raises(StoreError, match=r"swapped\.db is damaged: what should be numbers is not"):
+    with pytest.raises(StoreError, match=r"swapped\.db is damaged"):
         asyncio.run(_enter(database))
 
 

@@ -55,11 +55,7 @@ def examine(connection: apsw.Connection, path: Path) -> None:
 
 def _check_numbers(connection: apsw.Connection, path: Path) -> None:
     """See that there are numbers left to give, and that no new execution gets one under which there are events."""
-    executions, deleted, events, requests = numbers = next(connection.execute(queries()["numbers"]))
-    if not all(isinstance(number, int | None) for number in numbers):
-        raise StoreError(
-            f"{path} is damaged: what should be numbers is not", hint="restore a backup, or try `sqlite3 FILE .recover`"
-        )
+    executions, deleted, events, requests = next(connection.execute(queries()["numbers"]))
     if max(executions, deleted or 0, events) > LAST_EXECUTION or requests > LAST_REQUEST:
         raise StoreError(
             f"{path} is damaged: its numbers are used up", hint="another program wrote to it: restore a backup"
