@@ -222,6 +222,11 @@ def blocked_attempts_forgotten() -> AbstractContextManager[Any]:
     return mock.patch.object(Outcomes, "_may_have_run", only_when_paused)
 
 
+def retries_without_a_look() -> AbstractContextManager[Any]:
+    """A failed execution is reopened although another process has replaced it meanwhile."""
+    return mock.patch.object(Batch, "reopened", property(lambda self: [], _nothing))
+
+
 PLANTS: list[Plant] = [
     effects_before_the_commit,
     answers_before_the_commit,
@@ -242,4 +247,5 @@ PLANTS: list[Plant] = [
     inbox_left_behind,
     timers_left_behind,
     blocked_attempts_forgotten,
+    retries_without_a_look,
 ]
