@@ -36,6 +36,8 @@ ONCE = {
     7003155: "a time limit passed while an execution was blocked, and counted only once it was not paused either",
     20003265: "an engine with old code that opened while the world healed stayed the runner (the simulation's mistake)",
     40001754: "engines that could not take over waited for a lock that was free already (the simulation's mistake)",
+    60000280: "a signal to the run before was moved to one that is paused, and not seen by a resume in the same batch",
+    60001068: "an activity was answered from outside in the batch that takes it up again, and started all the same",
     569962989335: "a run had ended and was replaced before a cancel came to it (the simulation's mistake)",
 }
 """Seeds that once showed a mistake. What a seed does changes with the simulation, so the engine's left direct tests

@@ -228,8 +228,7 @@ class Outcomes:
             )
         if not failed:
             attempt.activity_def.returns.decode(data)
-        if attempt.phase is Phase.RUNNING:
-            self.runner.work.stops.append(attempt)
+        self.runner.work.stops.append(attempt)  # also one that this batch is about to start
         self.end(live, attempt, Kind.ACTIVITY_FAILED if failed else Kind.ACTIVITY_COMPLETED, data)
 
     def total_timeout(self, live: Live, seq: int) -> None:
