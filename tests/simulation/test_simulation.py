@@ -13,7 +13,7 @@ import pytest
 from simulation.plants import effects_before_the_commit
 from simulation.rounds import folder, run_seed, run_seeds, story
 
-CHUNKS = 8
+CHUNKS = 16
 SEEDS = int(os.environ.get("PERDURE_SIM_SEEDS") or 2_000)
 TESTS = Path(__file__).parent.parent
 
@@ -51,6 +51,7 @@ def first() -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_no_seed_breaks_an_invariant(first, chunk):
     begin = first + chunk * SEEDS // CHUNKS
