@@ -94,10 +94,11 @@ class Activity(Generic[P, T, R]):
         if self.is_async:
             return cast(T, call)  # an awaitable where the signature says coroutine
         if not in_greenlet():
-            raise NonDeterminismError(
+            error = NonDeterminismError(
                 f"the `def` activity {self.name} was called directly in an `async def` workflow, which cannot block",
                 hint=f"write `await {self.name}.submit(…)` or `await asyncio.to_thread({self.name}, …)`",
             )
+            raise run.refused(error)
         return cast(T, call.result())  # T is R for a `def` activity
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:

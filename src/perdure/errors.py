@@ -209,4 +209,5 @@ class FinishLater(ControlFlow):
 
 
 class Evicted(ControlFlow):
-    """Raised when evicted workflow code (being dropped from memory) still tries to do something durable."""
+    """Raised when workflow code that is being dropped from memory, or was refused something, still tries to do
+    something durable."""

@@ -71,10 +71,11 @@ class Workflow(Generic[P, T, R]):
         if run is None:
             return self.fn(*args, **kwargs)
         if not self.is_async and not in_greenlet():
-            raise NonDeterminismError(
+            error = NonDeterminismError(
                 f"the `def` workflow {self.name} was called directly in an `async def` workflow, which cannot block",
                 hint=f"write `await {self.name}.submit(…)`",
             )
+            raise run.refused(error)
         call = run.start_child(self, args, kwargs)
         return call if self.is_async else call.result()  # type: ignore[return-value]  # see Activity.__call__
 
@@ -229,12 +230,14 @@ def uuid4() -> _uuid.UUID:
 
 def sleep(delay_s: float) -> None:
     """Sleep in a `def` workflow, durably and without holding a thread. In `async def` code use `asyncio.sleep`."""
-    if current_run() is None:
+    run = current_run()
+    if run is None:
         _time.sleep(delay_s)
     elif in_greenlet():
         wait_in_greenlet(asyncio.sleep(delay_s))
     else:
-        raise NonDeterminismError("perdure.sleep() would block this workflow", hint="write `await asyncio.sleep(…)`")
+        hint = "write `await asyncio.sleep(…)`"
+        raise run.refused(NonDeterminismError("perdure.sleep() would block this workflow", hint=hint))
 
 
 def patched(patch_id: str) -> bool:

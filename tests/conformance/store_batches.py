@@ -47,6 +47,9 @@ class Batches:
         alive = self.model.open()
         for num in choose.sample(alive, min(len(alive), choose.randint(1, 3))):
             self._advance(batch, self.model.row(num))
+        closed = sorted(self.model.rows.keys() - alive)
+        if closed and choose.random() < 0.2:
+            self._reopen(batch, self.model.row(choose.choice(closed)))
         batch.inbox_done = choose.sample(range(1, self.model.last_n + 2), min(2, self.model.last_n))
         if choose.random() < 0.1 and batch.events:
             batch.events.append(batch.events[0])
@@ -106,6 +109,14 @@ class Batches:
                 case "end":
                     self._end(batch, row, seq)
                     break
+
+    def _reopen(self, batch: Batch, row: ExecutionRow) -> None:
+        """Open a closed execution again, which may have been replaced."""
+        seq = len(self.model.events[row.num]) + 1
+        batch.events.append((row, Event(seq, Kind.REOPENED, START_US, None, None, '{"from_seq":1}')))
+        row.status, row.ended_at = Status.RUNNING, None
+        batch.statuses[row] = None
+        batch.reopened.append(row)
 
     def _end(self, batch: Batch, row: ExecutionRow, seq: int) -> None:
         row.status, row.ended_at = self.choose.choice(list(CLOSED_BY)), self.choose.choice(MOMENTS)

@@ -93,7 +93,7 @@ class StoreMachine(RuleBasedStateMachine):
         if process != self.leader:
             with pytest.raises(StaleRunner):
                 store.commit(batch)
-        elif self.model.refuses(batch.executions):
+        elif self.model.refuses(batch.executions) or self.model.refuses_to_reopen(batch):
             with pytest.raises(ExecutionExists):
                 store.commit(batch)
         elif len({(id(row), event.seq) for row, event in events}) < len(events):

@@ -55,6 +55,12 @@ class StoreModel:
         alive = {self.rows[num]["id"] for num in self.open()}
         return self.refuses(rows) or any(row.run > 1 and row.id in alive for row in rows)
 
+    def refuses_to_reopen(self, batch: Batch) -> bool:
+        """Say whether one of the rows to reopen is not the newest run of its id."""
+        newest = {row["id"]: row["run"] for row in sorted(self.rows.values(), key=lambda row: row["run"])}
+        newest |= {row.id: max(row.run, newest.get(row.id, 0)) for row in batch.executions}
+        return any(newest[row.id] != row.run for row in batch.reopened)
+
     def insert(self, row: ExecutionRow) -> None:
         """Keep a row that the store has just inserted, and so given its key: the next one, never one used before."""
         self.last_num += 1

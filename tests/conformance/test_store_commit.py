@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from store_samples import START_US, add, batch_of, event, row
+from store_samples import START_US, add, batch_of, end, event, row, started
 
 from perdure.errors import ExecutionExists, StaleRunner
 from perdure.events import Kind
-from perdure.store import Batch, Parked, Purpose
+from perdure.store import Batch, ExecutionRow, Parked, Purpose
 from perdure.types import Status
 
 
@@ -101,6 +101,45 @@ def test_reads_of_others_never_see_half_a_batch(runner, open_store):
     batch.events.append((one, event(2)))
     runner.commit(batch)
     assert [e.seq for e in other.history(one.num)] == [1, 2]
+
+
+# --- one open run of an id ------------------------------------------------------------------------------------------
+
+
+def _reopening(one: ExecutionRow) -> Batch:
+    batch = Batch()
+    batch.events.append((one, event(3, Kind.REOPENED, '{"from_seq":1}')))
+    one.status, one.ended_at = Status.RUNNING, None
+    batch.statuses[one] = None
+    batch.reopened.append(one)
+    return batch
+
+
+def test_a_closed_execution_is_reopened_while_it_is_the_newest_run_of_its_id(runner, open_store):
+    one = add(runner, row("one"))
+    end(runner, one, Status.FAILED)
+    runner.commit(_reopening(one))
+    found = open_store().find("one")
+    assert found is not None
+    assert (found.run, found.status, found.ended_at) == (1, Status.RUNNING, None)
+
+
+@pytest.mark.parametrize("how", ["created", "in the same batch", "deleted"])
+def test_a_closed_execution_that_was_replaced_or_deleted_is_not_reopened(runner, open_store, how):
+    one = add(runner, row("one"))
+    end(runner, one, Status.FAILED)
+    other, batch = open_store(), _reopening(one)
+    if how == "created":
+        other.create([(row("one", Status.PENDING, run=2), [started()])])
+    elif how == "in the same batch":
+        batch.executions.append(row("one", run=2))
+    else:
+        other.delete([one.num])
+    with pytest.raises(ExecutionExists):
+        runner.commit(batch)
+    assert [e.seq for e in other.history(one.num)] == ([] if how == "deleted" else [1, 2])
+    found = other.get(one.num)
+    assert found is None or found.status is Status.FAILED
 
 
 # --- one runner at a time -------------------------------------------------------------------------------------------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
 import perdure.engine.runner
-from perdure import Client, Engine, Retry, Signal, Status, activity, current_attempt, workflow
+from perdure import Client, Engine, Retry, Signal, Status, activity, continue_as_new, current_attempt, workflow
 from perdure.events import Event, Kind
 from perdure.store import Parked
 from perdure.store.sqlite import SqliteStore
@@ -152,3 +153,37 @@ async def test_what_ended_while_an_execution_was_paused_is_known_when_it_is_resu
         engine._runner.rung()
         assert await execution.result(10) == [1, 1]
         assert Kind.ATTEMPT_FAILED not in [event.kind for event in engine.store.history(1)]
+
+
+@workflow
+async def goes_on(received: list[int]) -> list[int]:
+    while (value := await number.receive()) != LAST:
+        received.append(value)
+        if value == 0:
+            return continue_as_new(received)
+    return received
+
+
+async def test_what_was_sent_to_the_run_before_is_received_when_the_next_is_resumed_in_the_same_moment(database):
+    """Found by the simulation: the signal was moved to the run that is paused, and the resume did not see it there."""
+    async with Engine(database, workflows=[goes_on]) as engine:
+        execution = await engine.start(goes_on, [], id="x")
+        await execution.signal(number, 0)
+        await execution.pause()
+        assert (await execution.info()).run == 2
+    with contextlib.closing(SqliteStore(database)) as other:
+        before, now = other.get(1), other.find("x")
+        assert before is not None
+        assert now is not None
+        other.request(
+            [
+                Parked(before, "signal", None, None, number.name, "1"),
+                Parked(now, "signal", None, None, number.name, "2"),
+                Parked(now, "resume"),
+                Parked(before, "signal", None, None, number.name, "3"),
+            ]
+        )
+    async with Engine(database, workflows=[goes_on]) as engine:
+        await engine.execution("x").signal(number, LAST)
+        assert await engine.execution("x", goes_on).result(timeout_s=20) == [0, 1, 2, 3]
+        assert engine.store.inbox(0, 10) == []

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
 
-from perdure import Engine, Retry, Signal, activity, workflow
+from perdure import Engine, Retry, Signal, activity, current_attempt, workflow
+from perdure.client.token import seal
+from perdure.errors import ExecutionTimedOut
+from perdure.store import Parked
+from perdure.store.sqlite import SqliteStore
 
 broken = True
 go = Signal("go", int)
@@ -107,3 +112,39 @@ def test_a_retry_that_fails_again_can_be_retried_again(tmp_path: Path) -> None:
             return await execution.result(timeout_s=20)
 
     assert asyncio.run(main()) == 42
+
+
+tokens: list[str] = []
+
+
+@activity
+async def ask_outside() -> int:
+    tokens.append(current_attempt().token)
+    current_attempt().finish_later()
+
+
+@workflow
+async def asks() -> int:
+    return await ask_outside()
+
+
+async def test_an_answer_that_comes_with_the_retry_is_taken_and_nobody_is_asked_again(database, monkeypatch):
+    """Found by the simulation: the attempt that the retry was about to start had its answer, and started all the
+    same."""
+    tokens.clear()
+    commit = SqliteStore.commit
+
+    def answered(self, batch):
+        commit(self, batch)
+        if batch.reopened:
+            with contextlib.closing(SqliteStore(database)) as other:
+                other.request([Parked(batch.reopened[0], "complete", None, None, seal(tokens[0]), "42")])
+
+    async with Engine(database, [asks]) as engine:
+        execution = await engine.start(asks, id="x", timeout_s=0.05)
+        with pytest.raises(ExecutionTimedOut):
+            await execution.result(timeout_s=20)
+        monkeypatch.setattr(SqliteStore, "commit", answered)
+        await execution.retry()
+        assert await execution.result(timeout_s=20) == 42
+    assert len(tokens) == 1

@@ -11,7 +11,7 @@ from perdure.events import Kind
 from perdure.types import Status
 from simulation.errands import Answer, Demand, Errand, Read, Send, Start, Stream, Watch
 from simulation.plain_workflow import plain
-from simulation.programs import Drawing, Program
+from simulation.programs import Drawing, Program, has
 from simulation.shadow import Shadow
 from simulation.witness import Witness
 from simulation.workflows import COLLECTOR, collect, number, play
@@ -34,8 +34,8 @@ class Caretaker:
         self.hurrying = False
         self.streams: list[Stream] = []
         self.terminated: set[str] = set()
-        self._sent: dict[tuple[str, int, str], int] = {}
-        """Signals that were asked for: by (id, run, name) how many."""
+        self._sent: dict[tuple[int, int, str], int] = {}
+        """Signals that were asked for: by (execution, how often it was reopened, name) how many it had received."""
         self._resuming: set[str] = set()
         self._retried: set[str] = set()
         self._last: Send | None = None
@@ -109,17 +109,24 @@ class Caretaker:
             if not shadow.status.closed and (self.hurrying or self.dice.random() < 0.5):
                 self._help(shadow)
             elif self._may_be_retried(shadow) and self.dice.random() < 0.3:
-                self._retried.add(shadow.id)
-                self._plan(Demand(self.world.witness, shadow.id, "retry"), self.dice.random())
+                self._plan_retry(shadow.id)
         if self.hurrying:
             self._end_collection()
         self.world.scheduler.after(HURRY_S if self.hurrying else SLOW_S, self._look_after)
 
+    def _plan_retry(self, id: str) -> None:
+        self._retried.add(id)
+        delay_s = self.dice.random()
+        self._plan(Demand(self.world.witness, id, "retry"), delay_s)
+        if self.world.options.rivals:
+            rival = Start(self.world.witness, id, *self._draw_work(), on_conflict="replace")
+            self._plan(rival, delay_s + self.dice.uniform(-0.000_5, 0.000_2))
+
     def _may_be_retried(self, shadow: Shadow) -> bool:
-        """Say whether it failed, and nothing is lost by that: what a child said to a parent that had ended is."""
-        if shadow.status is not Status.FAILED or shadow.id in self._retried or "chat-" in str(shadow.events[0].data):
+        """Say whether it failed, and a retry can end: what a child told a parent that had ended is not told again."""
+        if shadow.status is not Status.FAILED or shadow.id in self._retried:
             return False
-        return "chat-" not in str(shadow.events[min(1, len(shadow.events) - 1)].data)
+        return shadow.workflow in ("play", "plain") and not has(shadow.program, "chat")
 
     def _help(self, shadow: Shadow) -> None:
         if shadow.status is Status.PAUSED and shadow.id not in self._resuming:
@@ -129,7 +136,7 @@ class Caretaker:
             return
         for name, box in shadow.run.mailboxes.items():
             waiting = sum(not call.done() for call in box.receivers)
-            key = (shadow.id, shadow.number + 1_000 * shadow.count(Kind.REOPENED), name)
+            key = (shadow.num, shadow.count(Kind.REOPENED), name)
             received = shadow.count(Kind.SIGNAL_RECEIVED)
             if waiting and name.startswith("k") and self._sent.get(key, -1) < received:
                 self._sent[key] = received

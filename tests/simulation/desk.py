@@ -23,7 +23,6 @@ class Desk:
         """Errands that are planned or under way."""
         self.hands: dict[Process, dict[Errand, None]] = {}
         """Which process is doing which."""
-        self.done = 0
 
     def plan(self, errand: Errand, delay_s: float) -> None:
         """Have an errand done, `delay_s` seconds from now at the earliest."""
@@ -65,7 +64,6 @@ class Desk:
         if again_s is not None:
             self.plan(errand, again_s)
         else:
-            self.done += 1
             del self.open[errand]
 
     def process_ended(self, process: Process) -> None:

@@ -160,7 +160,7 @@ class Demand(Errand):
 
     async def ask(self, client: Client) -> object:
         execution: Execution[Any] = client.execution(self.id)
-        resumes = self.what == "resume"
+        resumes, since = self.what == "resume", self.witness.newest_run(self.id)
         try:
             await getattr(execution, self.what)()
         except StoreError:
@@ -168,7 +168,7 @@ class Demand(Errand):
         except PerdureError as error:  # has ended, or is not to be retried
             return type(error).__name__
         if not resumes:  # to resume what is not paused leaves no trace
-            self.witness.told_request(self.id, self.what, _TOLD[self.what])
+            self.witness.told_request(self.id, since, self.what, _TOLD[self.what])
         return "done"
 
 

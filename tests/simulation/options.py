@@ -46,6 +46,12 @@ class Options:
     """How many there may be: enough is enough, and every seed is to stay small."""
     rates: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def rivals(self) -> bool:
+        """Whether what failed is retried and replaced in the same moment. Decided by what is drawn anyway: one draw
+        more would give all seeds another meaning."""
+        return round(self.safety_s * 1e6) % 4 == 0
+
     @classmethod
     def draw(cls, dice: random.Random) -> Options:
         options = cls(
@@ -71,6 +77,6 @@ class Options:
         return (
             f"{self.engines} engines, {self.clients} clients{' with all callers' if self.apart else ''}, "
             f"{self.roots} executions to start, hot={self.hot}, {'a deployment, ' if self.deploys else ''}"
-            f"{'storms of requests, ' if self.storms else ''}"
+            f"{'storms of requests, ' if self.storms else ''}{'rivals, ' if self.rivals else ''}"
             f"{self.threads} threads, {self.places} places, {self.safety_s:.1f} s with faults: {rates}"
         )

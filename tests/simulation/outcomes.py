@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -66,20 +66,8 @@ def _problem(world: World, shadow: Shadow) -> str:
     if shadow.workflow in ("collect", "tell"):
         return ""
     result = msgspec.json.decode(closing.data or "null")
-    return (
-        "" if oracle.accepts(_program(shadow), result) else f"has the result {result}; its program: {_program(shadow)}"
-    )
-
-
-def _arguments(shadow: Shadow) -> dict[str, Any]:
-    started = next(event for event in shadow.events if event.kind is Kind.STARTED)
-    arguments: dict[str, Any] = msgspec.json.decode(started.data or "{}")
-    return arguments
-
-
-def _program(shadow: Shadow) -> list[Any]:
-    program: list[Any] = _arguments(shadow)["program"]
-    return program
+    right = oracle.accepts(shadow.program, result)
+    return "" if right else f"has the result {result}; its program: {shadow.program}"
 
 
 def _problem_of_failure(shadow: Shadow, closing: Event) -> str:
@@ -87,7 +75,7 @@ def _problem_of_failure(shadow: Shadow, closing: Event) -> str:
     if failure.type.endswith(":ExecutionTimedOut"):
         return "" if shadow.count(Kind.TIMED_OUT) else "timed out without a time limit"
     if failure.type.endswith(":Broken") and shadow.workflow in ("play", "plain"):
-        return "" if oracle.ends_with(_program(shadow), "break") else "failed, and its program does not"
+        return "" if oracle.ends_with(shadow.program, "break") else "failed, and its program does not"
     return f"failed with {failure.type}: {failure.message}"
 
 
@@ -95,9 +83,9 @@ def _problem_of_next(auditor: Auditor, shadow: Shadow, closing: Event) -> str:
     following = [s for s in auditor.shadows.values() if s.id == shadow.id and s.number == shadow.number + 1]
     if not following:
         return "continued as nothing"
-    arguments = _arguments(following[0])
+    arguments = following[0].arguments
     if arguments != msgspec.json.decode(closing.data or "{}"):
         return f"continued with {closing.data}, and the next run has {arguments}"
-    if shadow.workflow in ("play", "plain") and _program(shadow)[-1] != ["again", arguments["program"]]:
-        return f"continued with {arguments}, and its program is {_program(shadow)}"
+    if shadow.workflow in ("play", "plain") and shadow.program[-1] != ["again", arguments["program"]]:
+        return f"continued with {arguments}, and its program is {shadow.program}"
     return ""

@@ -26,6 +26,7 @@ from perdure.store import Batch, ExecutionRow, TimerRow
 from perdure.store.sqlite import SqliteStore
 from perdure.store.sqlite.writer import SqliteTransaction, Writer
 from perdure.types import Status
+from simulation.options import Options
 
 Plant = Callable[[], AbstractContextManager[Any]]
 
@@ -185,14 +186,13 @@ def inbox_left_behind() -> AbstractContextManager[Any]:
     unpark = Arrivals.unpark
 
     def first_only(self: Arrivals, live: Any) -> None:
-        parked = self.runner.store.parked
+        handle = self.runner.handle
 
-        def while_open(num: int) -> Iterator[Any]:
-            for entry in parked(num):
-                if self.runner.memory.lives.get(live.row.id) is live:
-                    yield entry
+        def while_open(item: Input) -> None:
+            if self.runner.memory.lives.get(live.row.id) is live:
+                handle(item)
 
-        with mock.patch.object(self.runner.store, "parked", while_open):
+        with mock.patch.object(self.runner, "handle", while_open):
             unpark(self, live)
 
     return mock.patch.object(Arrivals, "unpark", first_only)
@@ -222,6 +222,11 @@ def blocked_attempts_forgotten() -> AbstractContextManager[Any]:
     return mock.patch.object(Outcomes, "_may_have_run", only_when_paused)
 
 
+def retries_without_a_look() -> AbstractContextManager[Any]:
+    """A failed execution is reopened although another process has replaced it meanwhile."""
+    return mock.patch.object(Batch, "reopened", property(lambda self: [], _nothing))
+
+
 PLANTS: list[Plant] = [
     effects_before_the_commit,
     answers_before_the_commit,
@@ -242,4 +247,14 @@ PLANTS: list[Plant] = [
     inbox_left_behind,
     timers_left_behind,
     blocked_attempts_forgotten,
+    retries_without_a_look,
 ]
+
+SUITED: dict[Plant, Callable[[Options], bool]] = {
+    timers_dropped_by_failed_commits: lambda options: "fail" in options.rates or "outage" in options.rates,
+    starts_without_proof: lambda options: "crash" in options.rates or "die" in options.rates,
+    no_second_look: lambda options: "lost ring" in options.rates,
+    blocked_attempts_forgotten: lambda options: options.deploys,
+    retries_without_a_look: lambda options: options.rivals,
+}
+"""Which seeds can show a rare one; the others would only take time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from simulation.process_loop import ProcessLoop
@@ -75,11 +75,6 @@ class Process:
         return self.scheduler.clock.now_us() + self.skew_us
 
     # --- what the scheduler asks --------------------------------------------------------------------------------------
-
-    def able(self, now: float) -> Iterator[Strand]:
-        for strand in self.strands:
-            if strand.until <= now if strand.until is not None else strand.ready(now):
-                yield strand
 
     def next_at(self) -> float:
         return min((s.next_at() if s.until is None else s.until for s in self.strands), default=math.inf)

@@ -139,12 +139,8 @@ _PLAIN: list[Draw] = [
 ]
 
 
-def signals(program: Any) -> list[str]:
-    """Name the signals that a program itself waits for, those of its later runs too, but not its children's."""
+def has(program: Any, name: str) -> bool:
+    """Say whether a step of this name is anywhere in a program, its children's included."""
     if not isinstance(program, list) or not program:
-        return []
-    if program[0] == "signal":
-        return [program[1]]
-    if program[0] in ("child", "leave", "drop"):
-        return []
-    return [name for part in program for name in signals(part)]
+        return False
+    return program[0] == name or any(has(part, name) for part in program)

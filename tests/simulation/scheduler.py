@@ -94,7 +94,13 @@ class Scheduler:
         if self._agenda and self._agenda[0][0] <= now:
             heapq.heappop(self._agenda)[2]()
             return True
-        able = [strand for process in self.processes if process.paused_until <= now for strand in process.able(now)]
+        able = [
+            strand
+            for process in self.processes
+            if process.paused_until <= now
+            for strand in process.strands
+            if (strand.ready(now) if strand.until is None else strand.until <= now)
+        ]
         if not able:
             return self._pass_time()
         strand = able[int(self.dice.random() * len(able))] if len(able) > 1 else able[0]

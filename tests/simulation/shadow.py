@@ -19,6 +19,7 @@ from perdure.replay.run import effective
 from perdure.store import Purpose
 from perdure.types import Status, later
 from simulation.disk import Change
+from simulation.programs import Program
 from simulation.workflows import WORKFLOWS
 
 _CODE = {workflow.name: workflow for workflow in WORKFLOWS}
@@ -78,6 +79,19 @@ class Shadow:
     @property
     def closing(self) -> Event | None:
         return self.events[-1] if self.events and self.events[-1].kind in CLOSING else None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What it was started with."""
+        started = next(event for event in self.events if event.kind is Kind.STARTED)
+        arguments: dict[str, Any] = msgspec.json.decode(started.data or "{}")
+        return arguments
+
+    @property
+    def program(self) -> Program:
+        """What a `play` or `plain` workflow is to do."""
+        program: Program = self.arguments["program"]
+        return program
 
     def count(self, kind: Kind) -> int:
         return sum(event.kind is kind for event in self.events)

@@ -102,7 +102,10 @@ class SimulatedEngine(Engine):
         return SimulatedExecutor(self.process, loop, runner.submit, self.now, self.payloads, **self.limits)
 
     async def _until_next_try(self) -> None:
-        await self.world.lock_may_be_free(self.process)
+        if self._lock.holder():
+            await self.world.lock_may_be_free(self.process)
+        else:
+            await super()._until_next_try()
 
     def forget(self) -> None:
         """Let the memory of the killed process go, without any code of it having a say."""

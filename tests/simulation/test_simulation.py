@@ -13,8 +13,8 @@ import pytest
 from simulation.plants import effects_before_the_commit
 from simulation.rounds import folder, run_seed, run_seeds, story
 
-CHUNKS = 8
-SEEDS = int(os.environ.get("PERDURE_SIM_SEEDS") or 2_400)
+CHUNKS = 16
+SEEDS = int(os.environ.get("PERDURE_SIM_SEEDS") or 2_000)
 TESTS = Path(__file__).parent.parent
 
 HASHES = """
@@ -31,11 +31,17 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine .* was never awaited:RuntimeWarning"
 )
 
-two_open_runs = pytest.mark.xfail(
-    strict=False,
-    reason="known: about one seed in a thousand ends with two open runs of one id, of which one is set aside "
-    "(make sim SEED=1095320522307)",
-)
+ONCE = {
+    1095320522307: "a retry reopened a run that another process had just replaced",
+    7003155: "a time limit passed while an execution was blocked, and counted only once it was not paused either",
+    20003265: "an engine with old code that opened while the world healed stayed the runner (the simulation's mistake)",
+    40001754: "engines that could not take over waited for a lock that was free already (the simulation's mistake)",
+    60000280: "a signal to the run before was moved to one that is paused, and not seen by a resume in the same batch",
+    60001068: "an activity was answered from outside in the batch that takes it up again, and started all the same",
+    569962989335: "a run had ended and was replaced before a cancel came to it (the simulation's mistake)",
+}
+"""Seeds that once showed a mistake. What a seed does changes with the simulation, so the engine's left direct tests
+too."""
 
 
 @pytest.fixture
@@ -44,8 +50,8 @@ def first() -> int:
     return int(os.environ.get("PERDURE_SIM_SEED") or random.SystemRandom().randrange(2**40))
 
 
-@two_open_runs
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_no_seed_breaks_an_invariant(first, chunk):
     begin = first + chunk * SEEDS // CHUNKS
@@ -56,7 +62,12 @@ def test_no_seed_breaks_an_invariant(first, chunk):
     assert sum(totals.faults.values()) > SEEDS // CHUNKS
 
 
-@two_open_runs
+@pytest.mark.parametrize("seed", ONCE)
+def test_a_seed_that_once_showed_a_mistake_does_so_no_more(seed):
+    totals = run_seeds([seed])
+    assert not totals.violations, story(totals.violations[0])
+
+
 def test_a_few_seeds_break_no_invariant(first):
     totals = run_seeds(range(first, first + 40))
     assert not totals.violations, story(totals.violations[0])

@@ -28,9 +28,15 @@ class Witness:
         )
         self.auditor.demand(here, f"a caller was told that {id} was sent {value}", 2)
 
-    def told_request(self, id: str, what: str, kind: Kind) -> None:
-        shadow = self.auditor.newest[id]
-        there = shadow.closing is not None or shadow.told(kind)  # ended before it came to that, or paused once more
+    def newest_run(self, id: str) -> int:
+        shadow = self.auditor.newest.get(id)
+        return 0 if shadow is None else shadow.number
+
+    def told_request(self, id: str, since: int, what: str, kind: Kind) -> None:
+        """Check that the run that was the newest when this was asked for, or one after it, was told or has ended before
+        it came to that."""
+        runs = [s for s in self.auditor.shadows.values() if s.id == id and s.number >= since]
+        there = any(run.closing is not None or run.told(kind) for run in runs)
         done = (
             there or (id, what, None) in self.auditor.requests or any(event.kind is kind for event in self._events(id))
         )

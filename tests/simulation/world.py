@@ -178,6 +178,8 @@ class World:
             process.kill()
         else:
             self._opened[process] = None
+            if not self.faults.on and not process.is_current:  # it was about to open when the world healed
+                self.close(process)
 
     def close(self, process: Process) -> None:
         """Close a process in order."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from perdure import Retry, activity, current_attempt, workflow
+from perdure.errors import ActivityTimeout, StaleToken
 from perdure.testing import Environment
 
 
@@ -41,3 +44,43 @@ def test_an_attempt_after_another_one_was_interrupted_though_its_execution_was_b
         env.restart([job])
         assert execution.result() == 3
         assert [call.attempt for call in env.calls(work)] == [1, 2, 3]
+
+
+tokens: list[str] = []
+
+
+@activity(total_timeout_s=60)
+async def ask_outside() -> int:
+    tokens.append(current_attempt().token)
+    current_attempt().finish_later()
+
+
+@workflow(name="job")
+async def asks() -> str:
+    try:
+        await ask_outside()
+    except ActivityTimeout:
+        return "late"
+    return "in time"
+
+
+async def test_an_answer_that_is_late_is_late_also_when_its_execution_was_blocked_and_is_paused(world):
+    """Found by the simulation: the timer fired while no code fitted, and was set again only once it was resumed."""
+    tokens.clear()
+    async with world.engine(asks) as engine:
+        execution = await engine.start(asks, id="x")
+        await world.quiet(engine)
+        await execution.pause()
+    async with world.engine(other_job) as engine:
+        assert (await engine.describe("x")).status == "paused"
+        await engine.execution("x").signal("wake", 1)
+        await world.quiet(engine)
+        assert (await engine.describe("x")).status == "blocked"
+        await world.jump(engine)
+    async with world.engine(asks) as engine:
+        await world.quiet(engine)
+        assert (await engine.describe("x")).status == "paused"
+        with pytest.raises(StaleToken):
+            await engine.complete(tokens[0], 1)
+        await engine.execution("x").resume()
+        assert await engine.execution("x", asks).result(timeout_s=20) == "late"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from perdure import Saga, Status, activity, workflow
+from perdure import NonDeterminismError, Saga, Signal, Status, activity, state, workflow
+from perdure.testing import check_replay
 
 pytestmark = pytest.mark.filterwarnings("ignore::perdure.errors.DeterminismWarning")
 
@@ -284,36 +287,165 @@ async def test_blocked_by_a_refusal_it_goes_on_once_the_code_asks_an_activity(wo
         assert [event.seq for event in events] == list(range(1, len(events) + 1))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a refusal is an ordinary exception until it ends the workflow: undo steps and `finally` blocks that it "
-    "passes run for real and are recorded, and code that is put right does not fit that history any more",
-)
-async def test_a_refusal_inside_a_saga_undoes_nothing_and_leaves_a_history_that_better_code_fits(world):
-    undone = []
+# --- whatever the code does with it -----------------------------------------------------------------------------------
 
-    @activity
-    async def undo() -> None:
-        undone.append(True)
+undone: list[str] = []
+
+
+@activity
+async def undo(what: str) -> None:
+    undone.append(what)
+
+
+@workflow
+async def undo_all() -> None:
+    undone.append("all")
+
+
+async def _in_a_saga() -> None:
+    async with Saga() as saga:
+        saga.add(undo, "saga")
+        saga.add(undo_all)
+        await _open()
+
+
+async def _with_finally() -> None:
+    try:
+        await _open()
+    finally:
+        await undo("finally")
+
+
+async def _with_except() -> None:
+    try:
+        await _open()
+    except Exception:
+        state["undone"] = True
+        await undo("except")
+        raise
+
+
+async def _swallowed() -> None:
+    with contextlib.suppress(Exception):
+        await _open()
+
+
+async def _swallowed_and_gone_on() -> None:
+    with contextlib.suppress(Exception):
+        await _open()
+    Signal("word", str).send("other", "on")
+    await asyncio.gather(undo("one"), undo_all(), asyncio.sleep(1))
+
+
+async def _swallowed_in_a_task() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_swallowed())
+        group.create_task(_after(undo, "task"))
+
+
+async def _after(call: Callable[[str], Awaitable[None]], what: str) -> None:
+    await asyncio.sleep(0)
+    await call(what)
+
+
+async def _tried_again_and_again() -> None:
+    while True:
+        with contextlib.suppress(Exception):
+            await _open()
+            return
+        with contextlib.suppress(Exception):
+            await undo("again")
+
+
+async def _at_the_end() -> None:
+    asyncio.get_running_loop().create_task(_cleaning_up())
+    await asyncio.sleep(0)
+
+
+async def _cleaning_up() -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        with contextlib.suppress(Exception):
+            await _open()
+        await undo("cleanup")
+
+
+HANDLED = [
+    _in_a_saga, _with_finally, _with_except, _swallowed, _swallowed_and_gone_on, _swallowed_in_a_task,
+    _tried_again_and_again, _at_the_end,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", HANDLED, ids=lambda body: body.__name__)
+async def test_a_refusal_is_final_whatever_the_code_does_with_it(world, body):
+    """Nothing that comes after it is recorded or started, and better code fits the history."""
+    undone.clear()
 
     @workflow(name="job")
     async def careless() -> int:
-        async with Saga() as saga:
-            saga.add(undo)
-            n = await double(4)
-            await _open()
-            return n
+        n = await double(4)
+        await body()
+        return n
 
     @workflow(name="job")
     async def careful() -> int:
-        async with Saga() as saga:
-            saga.add(undo)
-            return await double(4)
+        return await double(4)
+
+    async with world.engine(careless, undo_all) as engine:
+        execution = await engine.start(careless, id="it")
+        await world.quiet(engine)
+        info = await execution.info()
+        assert info.status is Status.BLOCKED
+        assert "write an @activity that does it" in (info.problem or "")
+        assert [event.kind async for event in execution.history()] == ["started", "activity_scheduled"]
+    assert undone == []
+    async with world.engine(careful) as engine:
+        assert await engine.execution("it", careful).result(timeout_s=20) == 8
+
+
+async def test_a_refusal_is_final_in_a_def_workflow_too(world):
+    undone.clear()
+
+    @workflow(name="job")
+    def careless() -> int:
+        n = double_in_thread(4)
+        with Saga() as saga:
+            saga.add(undo, "saga")
+            try:
+                time.sleep(0.001)
+            finally:
+                undo.submit("finally").result()
+        return n
+
+    @workflow(name="job")
+    def careful() -> int:
+        return double_in_thread(4)
 
     async with world.engine(careless) as engine:
         execution = await engine.start(careless, id="it")
         await world.quiet(engine)
         assert (await execution.info()).status is Status.BLOCKED
-        assert undone == []
+    assert undone == []
     async with world.engine(careful) as engine:
-        assert await engine.execution("it", careful).result(timeout_s=5) == 8
+        assert await engine.execution("it", careful).result(timeout_s=20) == 8
+
+
+async def test_it_is_final_in_replay_as_well(world):
+    """A history goes on behind a refusal only where older code did not ask for what is refused."""
+
+    @workflow(name="job")
+    async def careful() -> int:
+        return await double(await double(4))
+
+    @workflow(name="job")
+    async def careless() -> int:
+        n = await double(4)
+        await _swallowed()
+        return await double(n)
+
+    async with world.engine(careful) as engine:
+        execution = await engine.start(careful, id="it")
+        assert await execution.result(timeout_s=20) == 16
+    with pytest.raises(NonDeterminismError, match="in workflow code"):
+        check_replay(world.database, [careless]).raise_for_mismatch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from operator import attrgetter
 from typing import TYPE_CHECKING, assert_never
 
 from perdure.engine.attempt import Attempt
@@ -187,6 +188,13 @@ class Arrivals:
         if item.inbox is not None:
             self.queued.discard(item.inbox)
 
+    def move(self, item: Deliver, n: int, row: ExecutionRow) -> None:
+        """Give an entry of the inbox to another run, which is held; it keeps its place."""
+        what = "signal" if item.kind is Kind.SIGNAL_RECEIVED else "event"
+        entry = InboxRow(n, row.num, what, item.kind.value, item.ref, item.name, item.data)
+        self.runner.work.batch.inbox_moved.append((n, row))
+        self.runner.work.moved.append((row, entry))
+
     def unpark(self, live: Live) -> None:
         """Deliver what waited in the inbox while the execution was paused or blocked, in order. If it ends meanwhile,
         the rest is for the run that it continued as, or for nobody: none of it stays in the inbox."""
@@ -194,7 +202,8 @@ class Arrivals:
         just_now = [entry for entry in batch.parked if entry.row is live.row]
         batch.parked = [entry for entry in batch.parked if entry.row is not live.row]
         done, overtakes = set(batch.inbox_done), False
-        for entry in runner.store.parked(live.row.num):
+        moved = [entry for row, entry in runner.work.moved if row is live.row]
+        for entry in sorted([*runner.store.parked(live.row.num), *moved], key=attrgetter("n")):
             if entry.n in done or entry.problem is not None:
                 continue
             if entry.what == "event":  # such as the result of an attempt: without it the attempt would seem lost

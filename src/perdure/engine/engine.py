@@ -35,7 +35,7 @@ from perdure.engine.runner import Runner
 from perdure.engine.watchdog import Watchdog
 from perdure.errors import StaleRunner, StoreError
 from perdure.guard import audit
-from perdure.replay import in_workflow
+from perdure.replay import current_run
 from perdure.store import ExecutionRow
 from perdure.store.sqlite import Doorbell, RunnerLock, SqliteStore
 from perdure.store.sqlite.connection import Synchronous
@@ -140,7 +140,7 @@ class Engine(Client):
 
     async def __aenter__(self) -> Self:
         refuse_in_import()
-        audit.install(in_workflow)
+        audit.install(current_run)
         await super().__aenter__()
         try:
             if not self._try_to_lead():

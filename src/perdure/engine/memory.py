@@ -163,6 +163,8 @@ class Memory:
         """Give an execution that was just loaded what waited for it, and start what should be running in it, before
         anything else reaches it."""
         if live.held:
+            if live.before is Status.BLOCKED:
+                self.runner.outcomes.arm_totals(live)
             return
         if live.before is Status.BLOCKED:
             self.runner.arrivals.unpark(live)

@@ -136,11 +136,10 @@ class Outcomes:
         """
         if live.held:
             return
+        self.arm_totals(live)
         for attempt in list(live.attempts.values()):
             if live.row.status.closed or live.attempts.get(attempt.seq) is not attempt:
                 continue  # the failure of one that may not be interrupted again has ended it
-            if attempt.phase is Phase.DEFERRED:
-                self._arm_total(live, attempt, again=True)
             if attempt.phase in (Phase.RUNNING, Phase.DEFERRED) or self._waits(live, attempt):
                 continue
             interrupted = self._may_have_run(live, attempt, before)
@@ -207,6 +206,12 @@ class Outcomes:
         self._arm_total(live, attempt)
         self.runner.settle(live)
 
+    def arm_totals(self, live: Live) -> None:
+        """Set the timers of deferred activities, which may have fired in vain while the execution was blocked."""
+        for attempt in live.attempts.values():
+            if attempt.phase is Phase.DEFERRED:
+                self._arm_total(live, attempt, again=True)
+
     def _arm_total(self, live: Live, attempt: Attempt, again: bool = False) -> None:
         limit = attempt.activity_def.defaults.total_timeout_s
         if limit is not None:
@@ -223,8 +228,7 @@ class Outcomes:
             )
         if not failed:
             attempt.activity_def.returns.decode(data)
-        if attempt.phase is Phase.RUNNING:
-            self.runner.work.stops.append(attempt)
+        self.runner.work.stops.append(attempt)  # also one that this batch is about to start
         self.end(live, attempt, Kind.ACTIVITY_FAILED if failed else Kind.ACTIVITY_COMPLETED, data)
 
     def total_timeout(self, live: Live, seq: int) -> None:

@@ -4,6 +4,9 @@ What the log says from that input on is superseded by a `REOPENED` event; replay
 failure stopped are opened again too. Everything is looked at first, and refused or planned; then it is written, in one
 transaction. Inputs that arrived between the failure and the end (a signal, a child's result) are not lost: they go
 into the inbox.
+
+An id has one open run at most. Another process may start one while the retry is on its way, so the commit looks once
+more; a child whose id was taken by another run stays as it ended.
 """
 
 from __future__ import annotations
@@ -106,11 +109,16 @@ class Reopening:
                         f"execution {plan.row.id} cannot be retried yet: its child {child.id} is still being cancelled",
                         hint="retry once the child has ended",
                     )
-            elif child.status in (Status.FAILED, Status.CANCELLED) and seq not in cancelled:
+            elif child.status in (Status.FAILED, Status.CANCELLED) and seq not in cancelled and self._is_newest(child):
                 plan.forget(seq)
                 plan.children.append(self._plan(child, stopped=True))
             elif not plan.told(seq):
                 plan.late.append(self._end(child, seq))
+
+    def _is_newest(self, child: ExecutionRow) -> bool:
+        """Say whether nobody has started another run of a child's id since it ended."""
+        newest = self.runner.memory.find(child.id)
+        return newest is not None and newest.num == child.num
 
     def _is_cancelled(self, child: ExecutionRow) -> bool:
         return any(event.kind is Kind.CANCEL_REQUESTED for event in effective(self.runner.store.history(child.num)))
@@ -140,6 +148,7 @@ class Reopening:
         if row.deadline_at is not None:
             batch.timers[(row, row.deadline_at, 0, Purpose.DEADLINE)] = None
         batch.statuses[row] = None
+        batch.reopened.append(row)
         self._restore_state(plan)
         for timer, due_at in _running_timers(plan).items():  # the end had removed them
             batch.timers[(row, due_at, timer, Purpose.SLEEP)] = None

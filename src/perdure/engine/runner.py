@@ -395,7 +395,7 @@ class Runner:
         if live is None and item.kind in (Kind.SIGNAL_RECEIVED, Kind.CANCEL_REQUESTED):
             live = self.memory.continuation(item.row)
             if live is not None and live.held and item.inbox is not None:  # it keeps its place in the inbox
-                self.work.batch.inbox_moved.append((item.inbox, live.row))
+                self.arrivals.move(item, item.inbox, live.row)
                 item = replace(item, row=live.row)
             elif live is not None:  # from now on it belongs to the new run
                 self._taken(item)

@@ -11,7 +11,7 @@ from perdure.engine.attempt import Attempt
 from perdure.engine.inputs import Deliver, Input
 from perdure.engine.live import Live
 from perdure.events import Event
-from perdure.store import Batch, ExecutionRow
+from perdure.store import Batch, ExecutionRow, InboxRow
 
 
 class Work:
@@ -24,6 +24,7 @@ class Work:
         "goes",
         "later",
         "looked",
+        "moved",
         "replies",
         "starts",
         "stops",
@@ -51,6 +52,8 @@ class Work:
         self.replies: list[tuple[asyncio.Future[Any], Any]] = []
         self.closed: dict[str, tuple[ExecutionRow, Event | None]] = {}
         """Executions that ended in this batch, by id, with their closing event."""
+        self.moved: list[tuple[ExecutionRow, InboxRow]] = []
+        """Entries of the inbox that are for another run now; the store still has them with the old one."""
         self.timers_fired = False
         self.commit = 0
         """The number of the newest commit that led to it, if commits are replicated."""

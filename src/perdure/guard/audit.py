@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Protocol
 
 from perdure.errors import InternalError, NonDeterminismError
 from perdure.guard.origin import Origin, origin
@@ -51,38 +52,46 @@ _UNASKED = frozenset(
 _TERMINAL = frozenset({os.devnull, "/dev/tty", "/dev/stdin", "/dev/stdout", "/dev/stderr", "CON", "CONIN$", "CONOUT$"})
 
 
+class Refusing(Protocol):
+    """A workflow that runs."""
+
+    def refused(self, error: NonDeterminismError) -> NonDeterminismError:
+        """Take note of a refusal, whatever the code does with it; give what to raise."""
+
+
 class AuditHook:
-    """The hook itself: `in_workflow()` says whether the code that runs in this thread now is a workflow's."""
+    """The hook itself: `current()` gives the workflow whose code runs in this thread now, if any."""
 
     installed: AuditHook | None = None  # hooks cannot be removed, so there is one per process
 
-    def __init__(self, in_workflow: Callable[[], bool]) -> None:
-        self.in_workflow = in_workflow
+    def __init__(self, current: Callable[[], Refusing | None]) -> None:
+        self.current = current
 
     def hook(self) -> Callable[[str, tuple[object, ...]], None]:
         """Return the function to give to `sys.addaudithook`."""
-        in_workflow = self.in_workflow
+        current = self.current
         refused = _REFUSED
 
         def audit(event: str, args: tuple[object, ...]) -> None:
-            if event in refused and in_workflow():
-                _refuse(event, args, sys._getframe(1))
+            if event in refused and (workflow := current()) is not None:
+                _refuse(workflow, event, args, sys._getframe(1))
 
         return audit
 
 
-def install(in_workflow: Callable[[], bool]) -> None:
-    """Refuse side effects in this process wherever `in_workflow()` is true. Again with the same predicate: no effect.
+def install(current: Callable[[], Refusing | None]) -> None:
+    """Refuse side effects in this process wherever `current()` gives a workflow. Again with the same function: no
+    effect.
 
-    A refused call raises NonDeterminismError before it does anything. Raises InternalError for a second predicate.
+    A refused call raises NonDeterminismError before it does anything. Raises InternalError for a second function.
     """
     if AuditHook.installed is None:
-        AuditHook.installed = AuditHook(in_workflow)
+        AuditHook.installed = AuditHook(current)
         sys.addaudithook(AuditHook.installed.hook())
         if sys.version_info < (3, 13):
             time.sleep = announced(time.sleep)  # type: ignore[assignment]
-    elif AuditHook.installed.in_workflow != in_workflow:
-        raise InternalError("the audit hook is already installed, with another predicate")
+    elif AuditHook.installed.current != current:
+        raise InternalError("the audit hook is already installed, with another function")
 
 
 def announced(sleep: Callable[[float], None]) -> Callable[[float], None]:
@@ -96,7 +105,7 @@ def announced(sleep: Callable[[float], None]) -> Callable[[float], None]:
     return announced
 
 
-def _refuse(event: str, args: tuple[object, ...], frame: FrameType | None) -> None:
+def _refuse(workflow: Refusing, event: str, args: tuple[object, ...], frame: FrameType | None) -> None:
     if event == "open" and _is_harmless(args[0]):
         return
     frames = list(_workflow_frames(frame))
@@ -105,7 +114,7 @@ def _refuse(event: str, args: tuple[object, ...], frame: FrameType | None) -> No
     place = f"{frames[0].f_code.co_filename}:{frames[0].f_lineno}"
     advice = _REFUSED[event]
     hint = "write an @activity that does it and call that" if advice == ACTIVITY else advice
-    raise NonDeterminismError(f"{_call(event, args)} in workflow code, at {place}", hint=hint)
+    raise workflow.refused(NonDeterminismError(f"{_call(event, args)} in workflow code, at {place}", hint=hint))
 
 
 def _is_harmless(path: object) -> bool:

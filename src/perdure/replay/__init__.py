@@ -7,7 +7,7 @@ threads: live running is replay at the tip.
 """
 
 from perdure.replay.call import Call
-from perdure.replay.loop import WorkflowLoop, current_run, in_workflow
+from perdure.replay.loop import WorkflowLoop, current_run
 from perdure.replay.run import Run
 
-__all__ = ["Call", "Run", "WorkflowLoop", "current_run", "in_workflow"]
+__all__ = ["Call", "Run", "WorkflowLoop", "current_run"]

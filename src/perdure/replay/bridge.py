@@ -12,8 +12,6 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from perdure.errors import NonDeterminismError
-
 
 class WorkflowGreenlet(greenlet):
     """The greenlet of one `def` workflow."""
@@ -42,9 +40,6 @@ def in_greenlet() -> bool:
 def wait_in_greenlet(awaitable: Awaitable[Any]) -> Any:
     """Wait for `awaitable` from a `def` workflow and give its result."""
     current = getcurrent()
-    if not isinstance(current, WorkflowGreenlet) or current.parent is None:
-        raise NonDeterminismError(
-            "the result is not there yet, and an `async def` workflow cannot block",
-            hint="write `await call` instead of `call.result()`, or make the workflow a plain `def`",
-        )
+    assert isinstance(current, WorkflowGreenlet)
+    assert current.parent is not None
     return current.parent.switch(awaitable)

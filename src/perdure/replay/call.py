@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from perdure.replay.bridge import wait_in_greenlet
+from perdure.errors import NonDeterminismError
+from perdure.replay.bridge import in_greenlet, wait_in_greenlet
 
 if TYPE_CHECKING:
     from perdure.replay.run import Run
@@ -74,6 +75,12 @@ class Call(asyncio.Future[R], Generic[R]):
     def result(self) -> R:
         """Give the result. In a `def` workflow this waits for it, without holding a thread."""
         if not self.done():
+            if not in_greenlet():
+                error = NonDeterminismError(
+                    "the result is not there yet, and an `async def` workflow cannot block",
+                    hint="write `await call` instead of `call.result()`, or make the workflow a plain `def`",
+                )
+                raise self.run.refused(error)
             wait_in_greenlet(self)
         return super().result()
 

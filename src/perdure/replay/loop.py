@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from perdure.errors import NonDeterminismError
+from perdure.errors import Evicted, NonDeterminismError
 from perdure.replay import ordered
 from perdure.replay.call import Call
 from perdure.replay.generators import Generators, drop
@@ -126,6 +126,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                         handle._context.run(handle._callback, *handle._args)
                     except SystemExit:  # the task that raised it has it too, and fails with it
                         continue
+                    except Evicted:  # of a bare callback of code that was refused something before
+                        continue
                     except NonDeterminismError:
                         raise
                     except Exception as error:  # of a bare callback: said and passed over, as asyncio does
@@ -233,7 +235,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             if getattr(func.args[0], "__perdure_kind__", "") == "activity" and submit is not None:
                 call: asyncio.Future[Any] = submit(*func.args[1:], **func.keywords)
                 return call
-        raise _refusal("running a plain function in a thread or process")
+        raise _refusal(self.run, "running a plain function in a thread or process")
 
     def get_exception_handler(self) -> None:
         return None
@@ -260,16 +262,14 @@ def _us(seconds: float) -> int:
     return LATEST_US if seconds * 1e6 >= LATEST_US else round(seconds * 1e6)
 
 
-def _refusal(what: str) -> NonDeterminismError:
-    return NonDeterminismError(
-        f"{what} cannot be durable in a workflow",
-        hint="put it into an @activity and call that from the workflow",
-    )
+def _refusal(run: Run, what: str) -> NonDeterminismError:
+    hint = "put it into an @activity and call that from the workflow"
+    return run.refused(NonDeterminismError(f"{what} cannot be durable in a workflow", hint=hint))
 
 
 def _refused(name: str) -> Callable[..., NoReturn]:
     def method(self: WorkflowLoop, *args: Any, **kwargs: Any) -> NoReturn:
-        raise _refusal(f"`loop.{name}`")
+        raise _refusal(self.run, f"`loop.{name}`")
 
     method.__name__ = name
     return method
@@ -287,11 +287,6 @@ def current_run() -> Run | None:
     """Give the execution whose code is calling; None outside a workflow."""
     loop = _get_running_loop()
     return loop.run if type(loop) is WorkflowLoop else None
-
-
-def in_workflow() -> bool:
-    """Say whether workflow code is calling."""
-    return type(_get_running_loop()) is WorkflowLoop
 
 
 def _next_order(loop: object) -> int | None:

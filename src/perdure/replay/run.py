@@ -5,7 +5,8 @@
    each with the next `seq`. So the log reads input, commands, input, commands…, however the inputs were batched.
 3. With `recorded` (replay) each command is compared with the recorded one as it is made, in the user's own frame;
    the first difference is a `NonDeterminismError`, raised from `apply` whatever the code did with it.
-4. After a closing command, or once evicted, a run does nothing durable any more.
+4. So is a refusal of what replay could not repeat. After either, after a closing command, or once evicted, a run does
+   nothing durable any more.
 
             STARTED              the code returns, raises or is cancelled,
     new ──────────────▶ open ──────────────────────────────────────────────▶ closed
@@ -138,7 +139,7 @@ class Run:
             except (InvalidValue, msgspec.MsgspecError, RecursionError) as error:
                 raise mismatch.undecodable(self, event, error) from error
             self.loop.drain()
-            if self.main is not None and self.main.done():
+            if self.main is not None and self.main.done() and self.mismatch is None:
                 self._wind_down(self.main)
         if self.mismatch is not None:
             raise self.mismatch
@@ -272,8 +273,6 @@ class Run:
             self._close_with(Kind.COMPLETED, self.workflow.returns.check, main.result())
         elif isinstance(error, ContinueAsNew):
             self._close_with(Kind.CONTINUED, self.workflow.arguments.check, *error.args)
-        elif isinstance(error, NonDeterminismError):
-            raise error
         else:
             self._emit(Kind.FAILED, data=encode_failure(error))
 
@@ -302,8 +301,14 @@ class Run:
         self.mailboxes.clear()
         self.main = None
 
+    def refused(self, error: NonDeterminismError) -> NonDeterminismError:
+        """Make a refusal final: `apply` raises it even if the code swallows it. Gives what to raise."""
+        if self.mismatch is None:
+            self.mismatch = error
+        return error
+
     def refuse(self) -> None:
-        """Refuse something durable after the eviction: raise `Evicted`.
+        """Refuse something durable after the eviction or a mismatch: raise `Evicted`.
 
         Code that swallows that in a loop (`while True: try: … except: …`) would never end. After a while it gets its
         way: it then waits for what never comes, which a coroutine that is being closed must not do, and so it ends.
@@ -318,11 +323,9 @@ class Run:
         self, kind: Kind, name: str | None = None, data: str | None = None, ref: int | None = None, target: Any = None
     ) -> int:
         """Record one command and give its seq; in replay, compare it with the recorded one instead."""
-        if self.dead:
+        if self.dead or self.mismatch is not None:
             self.refuse()
             return 0
-        if self.mismatch is not None:
-            raise self.mismatch
         if data is not None and len(data) > self.max_bytes // 4 and kind is not Kind.FAILED:
             self._check_size(name or self.workflow.name, data)
         if name is not None and not storable(name):
@@ -334,8 +337,7 @@ class Run:
         if self.recorded is not None:
             expected = self.recorded[self.position] if self.position < len(self.recorded) else None
             if expected != event and not (expected and mismatch.fits(expected, event, target)):
-                self.mismatch = mismatch.differs(self, expected, event)
-                raise self.mismatch
+                raise self.refused(mismatch.differs(self, expected, event))
             self.position += 1
         if kind >= Kind.COMPLETED:
             self.closing = event
@@ -524,16 +526,10 @@ def _from_seq(event: Event) -> int:
 
 
 def _unwrapped(error: BaseException | None) -> BaseException | None:
-    """Take a refusal, wherever it is, and control flow of ours out of the groups that TaskGroups made of them."""
-    refused = error.subgroup(NonDeterminismError) if isinstance(error, BaseExceptionGroup) else None
-    found = refused or error
-    while isinstance(found, BaseExceptionGroup) and (refused or _wraps_control_flow(found)):
-        found = found.exceptions[0]
-    return found
-
-
-def _wraps_control_flow(group: BaseExceptionGroup[BaseException]) -> bool:
-    return len(group.exceptions) == 1 and not isinstance(group, Exception)
+    """Take control flow of ours out of the groups that TaskGroups made of it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1 and not isinstance(error, Exception):
+        error = error.exceptions[0]
+    return error
 
 
 def _abandon(task: asyncio.Task[Any]) -> None:

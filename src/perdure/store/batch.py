@@ -24,8 +24,8 @@ class Batch:
     transaction."""
 
     __slots__ = (
-        "events", "executions", "heartbeats", "heartbeats_done", "inbox_done", "inbox_moved", "parked", "state",
-        "statuses", "timers", "timers_done",
+        "events", "executions", "heartbeats", "heartbeats_done", "inbox_done", "inbox_moved", "parked", "reopened",
+        "state", "statuses", "timers", "timers_done",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -34,6 +34,8 @@ class Batch:
         self.events: list[tuple[ExecutionRow, Event]] = []
         self.statuses: dict[ExecutionRow, None] = {}
         """Rows whose status, end or problem changed."""
+        self.reopened: list[ExecutionRow] = []
+        """Those of them that were closed: each must still be the newest run of its id, or the batch is refused."""
         self.timers: dict[tuple[ExecutionRow, int, int, int], bool | None] = {}
         """To insert: (row, due_at, seq, purpose), and whether the file may have it already."""
         self.timers_done: list[tuple[int, int, int, int]] = []

@@ -56,7 +56,9 @@ class Store(Protocol):
         """
 
     def commit(self, batch: Batch) -> None:
-        """Write `batch` in one transaction; new rows have their `num` afterwards."""
+        """Write `batch` in one transaction; new rows have their `num` afterwards.
+
+        Raises `ExecutionExists` when an (id, run) is taken, or one that is reopened is not the newest run any more."""
 
     def confirm(self) -> None:
         """Raise `StaleRunner` once another process has become the runner."""

@@ -23,7 +23,7 @@ import msgspec
 
 from perdure.engine.registry import AnyWorkflow, Registry
 from perdure.guard import audit
-from perdure.replay import in_workflow
+from perdure.replay import current_run
 from perdure.testing.recording import read_file, write_file
 from perdure.testing.replay_report import Misfit, Mismatch
 from perdure.testing.replaying import examine
@@ -118,7 +118,7 @@ def main() -> None:
     answer, sys.stdout = sys.stdout, sys.stderr  # what the user's code prints is no answer
     sys.path[:] = task.path
     warnings.simplefilter("ignore")
-    audit.install(in_workflow)
+    audit.install(current_run)
     registry = Registry([_workflow(place) for place in task.workflows])
     findings = []
     for number, file in enumerate(task.files):

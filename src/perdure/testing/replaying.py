@@ -17,7 +17,7 @@ from perdure.engine.registry import AnyWorkflow, Registry
 from perdure.errors import InvalidValue, NonDeterminismError, StoreError, UnknownWorkflow
 from perdure.events import Event, Kind
 from perdure.guard import audit
-from perdure.replay import Run, in_workflow
+from perdure.replay import Run, current_run
 from perdure.store import InboxRow
 from perdure.store.sqlite.recordings import Recordings, Selection, is_database
 from perdure.store.target import database_path
@@ -52,7 +52,7 @@ def check_replay(
     Raises `StoreError` for a source that cannot be read, `InvalidValue` for a history file that is none, `DecodeError`
     never: what cannot be decoded is reported.
     """
-    audit.install(in_workflow)
+    audit.install(current_run)
     registry = Registry(workflows, strict)
     selection = Selection(workflow, tuple(Status(one) for one in status), tuple(ids))
     report, began = ReplayReport(), time.perf_counter()

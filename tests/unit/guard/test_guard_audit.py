@@ -47,9 +47,12 @@ class Flag:
         self.on = False
         self.asked = 0
 
-    def __call__(self) -> bool:
+    def __call__(self) -> Flag | None:
         self.asked += 1
-        return self.on
+        return self if self.on else None
+
+    def refused(self, error: NonDeterminismError) -> NonDeterminismError:
+        return error
 
 
 @pytest.fixture(scope="module")
@@ -349,13 +352,14 @@ def test_install_is_once_per_process() -> None:
 
         class Engine:
             running = False
-            def in_workflow(self): return self.running
+            def current(self): return self if self.running else None
+            def refused(self, error): return error
             def __eq__(self, other): return self is other
             __hash__ = None
 
         engine = Engine()
-        install(engine.in_workflow)
-        install(engine.in_workflow)
+        install(engine.current)
+        install(engine.current)
         open(__file__).close()
         engine.running = True
         try:
@@ -377,5 +381,5 @@ def test_install_is_once_per_process() -> None:
             [sys.executable, file.name], env={**os.environ, "PYTHONPATH": source}, capture_output=True, text=True
         )
     assert ran.stderr == ""
-    assert f"{file.name}:17" in ran.stdout
+    assert f"{file.name}:18" in ran.stdout
     assert ran.stdout.endswith("refused\n")

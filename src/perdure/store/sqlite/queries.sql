@@ -37,6 +37,9 @@ ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value);
 SELECT 1 FROM perdure_execution
 WHERE id = ? AND status NOT IN ('completed', 'failed', 'cancelled', 'terminated', 'continued') LIMIT 1;
 
+-- name: newest_run
+SELECT num FROM perdure_execution WHERE id = ? ORDER BY run DESC LIMIT 1;
+
 -- name: append_many
 INSERT INTO perdure_event (n, kind, at, ref, name, data, blob) VALUES (?, ?, ?, ?, ?, ?, ?);
 

@@ -163,6 +163,9 @@ class Writer:
     def _write(self, batch: Batch) -> None:
         if batch.executions:
             self._insert_executions(batch.executions)
+        for row in batch.reopened:
+            if self.connection.execute(self._sql["newest_run"], (row.id,)).get != row.num:
+                raise ExecutionExists(f"execution {row.id} has been replaced or deleted meanwhile")
         if batch.events:
             self._many("append_many", self._events(batch.events))
         if batch.statuses:
