@@ -6,7 +6,8 @@
     fail, die before                            or die
 
 While a process waits here, the others run. The write lock is SQLite's own; who would have to wait for it waits in
-virtual time. Every change of a row is noted by SQLite's pre-update hook, and handed to the auditor after the commit.
+virtual time. Every change of a row is noted by SQLite's pre-update hook, and handed to the auditor after the commit;
+events are noted by triggers, since that hook cannot read tables with computed columns.
 """
 
 from __future__ import annotations
@@ -99,12 +100,22 @@ class DiskConnection(apsw.Connection):
         self._mark = 0
         self.process.resources.append(self)
         self.preupdate_hook(self._changed)
+        for when, version, function in (("INSERT", "NEW", self._event_came), ("DELETE", "OLD", self._event_went)):
+            row = ", ".join(f"{version}.{name}" for name in "execution seq kind at ref name data blob".split())
+            self.create_scalar_function(f"noted_{when}", function)
+            super().execute(
+                f"CREATE TEMP TRIGGER noted_{when} AFTER {when} ON perdure_event BEGIN SELECT noted_{when}({row}); END"
+            )
 
     def _changed(self, update: apsw.PreUpdate) -> None:
-        before, after = update.old, update.new
-        if update.table_name == "perdure_event":
-            before, after = _parted(before), _parted(after)
-        self.noted.append(Change(update.table_name, before, after))
+        if update.table_name != "perdure_event":
+            self.noted.append(Change(update.table_name, update.old, update.new))
+
+    def _event_came(self, *row: Any) -> None:
+        self.noted.append(Change("perdure_event", None, row))
+
+    def _event_went(self, *row: Any) -> None:
+        self.noted.append(Change("perdure_event", row, None))
 
     def taken_back(self) -> None:
         self.disk.free(self)
@@ -230,8 +241,3 @@ class Closing:
 
     def taken_back(self) -> None:
         self.connection.close(True)
-
-
-def _parted(row: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-    """Give an event's row with the two parts of its key in place of the key."""
-    return None if row is None else (row[0] >> 24, row[0] & 0xFFFFFF, *row[1:])
