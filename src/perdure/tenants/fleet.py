@@ -7,17 +7,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from perdure.errors import PerdureError
 from perdure.replication import beacon
 from perdure.replication.bucket import Bucket
 from perdure.replication.chores import TRANSFER_TIMEOUT_S
-from perdure.replication.epochs import Epochs
-from perdure.replication.lease import Lease, LeaseHeld, new_holder
+from perdure.replication.epochs import Epochs, EpochsDamaged
+from perdure.replication.lease import Lease, LeaseHeld, lease_refused, new_holder
+from perdure.replication.refusal import BucketUnreachable
 from perdure.replication.replica import Replica
 from perdure.replication.shared import Share, SharedLitestream
 from perdure.store.sqlite import RunnerLock
@@ -51,7 +53,10 @@ class Fleet:
         """Leases that others have: each remembers since when its holder is silent."""
 
     async def start(self) -> None:
-        """Start Litestream. Raises `LitestreamMissing`, `AnotherLitestream`."""
+        """Start Litestream. Raises `LitestreamMissing`, `AnotherLitestream`, and what the bucket refuses for good."""
+        with contextlib.suppress(BucketUnreachable):  # it may come back
+            if not await self.bucket.honours_conditions():
+                raise lease_refused(self.bucket)
         await self.litestream.start()
 
     async def stop(self) -> None:
@@ -92,26 +97,39 @@ class Fleet:
             raise
         return holding
 
-    async def absent(self, known: Collection[str]) -> list[str]:
-        """Give the tenants that are in the bucket and not among `known`: first those that have something open. Raises
-        `BucketError`."""
-        found = [name for name in await self.bucket.folders() if valid(name) and name not in known]
+    async def behind(self, path_of: Callable[[str], Path], skip: Collection[str]) -> list[str]:
+        """Give the tenants whose newest state is in the bucket and not here: first those that have something open. One
+        request for each tenant that is not in `skip`. Raises `BucketError`."""
+        found = [name for name in await self.bucket.folders() if valid(name) and name not in skip]
         turn = asyncio.Semaphore(READS_AT_ONCE)
 
         async def rank(name: str) -> int | None:
             async with turn:
-                said = await self.bucket.child(name).get(beacon.KEY)
-            if said is None:
-                return None  # not a tenant, or nothing of it has got there
-            try:
-                counts = beacon.decode(said.data).counts
-            except PerdureError:
-                return 0
-            return 0 if any(counts.get(status) for status in ("pending", "running", "waiting")) else 1
+                return await self._rank(name, path_of(name))
 
         ranks = await asyncio.gather(*map(rank, found))
         ranked = sorted((rank, name) for rank, name in zip(ranks, found, strict=True) if rank is not None)
         return [name for _, name in ranked]
+
+    async def _rank(self, name: str, path: Path) -> int | None:
+        """Give how soon a tenant is to be fetched, 0 is first; None: not at all."""
+        bucket = self.bucket.child(name)
+        try:
+            current = await Epochs(bucket).current()
+        except EpochsDamaged:
+            return None  # said when it is opened
+        if current is None:
+            return None  # not a tenant, or nothing of it has got there
+        if await asyncio.to_thread(path.exists):
+            note = await asyncio.to_thread(read_note, path, str(self.replica.target.child(name)))
+            if note is None or note.epoch >= current.epoch:
+                return None
+        said = await bucket.get(beacon.KEY)
+        try:
+            counts = beacon.decode(said.data).counts if said is not None else {}
+        except PerdureError:
+            return 0
+        return 0 if any(counts.get(status) for status in ("pending", "running", "waiting")) else 1
 
     def status(self) -> FleetStatus:
         supervisor = self.litestream.supervisor

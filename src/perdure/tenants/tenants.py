@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -33,6 +34,7 @@ from perdure.store.sqlite.connection import Synchronous
 from perdure.store.sqlite.need import Need, need
 from perdure.store.sqlite.store import wall_clock_us
 from perdure.tenants.folder import folder_lock, path_of, scan
+from perdure.tenants.memory import trim
 from perdure.tenants.names import checked
 from perdure.tenants.opened import Opened, TenantBusy
 from perdure.tenants.record import State, Tenant
@@ -48,12 +50,14 @@ logger = logging.getLogger("perdure.tenants")
 
 POLL_S = 0.25
 SHARE = 50
-"""A look at a large folder takes a while: at most a 50th of the time is spent on that."""
+"""A look at a large folder takes a while: at most a 50th of the time is spent on that, up to a look every"""
+MOST_S = 5.0
 AHEAD_US = 500_000
 """How long before a timer is due its tenant is opened."""
-SEARCH_EVERY_S = 3600.0
+SEARCH_EVERY_S = 300.0
 SEARCH_AGAIN_S = 30.0
 CLOSING_S = 5.0
+TRIM_AFTER = 100
 CLOSE = "perdure-tenant-close"
 RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 AT_ONCE = 200
@@ -98,7 +102,7 @@ class Tenants:
         lease_s: float = 15.0,
         idle_s: float = 10.0,
         max_open: int = 100,
-        max_opening: int = 4,
+        max_opening: int = 8,
         poll_s: float = POLL_S,
         search_every_s: float = SEARCH_EVERY_S,
         now: Callable[[], int] = wall_clock_us,
@@ -124,6 +128,7 @@ class Tenants:
         """How often the folder was looked at."""
         self.openings = 0
         """How often a tenant was opened."""
+        self._trimmed = 0
         self._lock = folder_lock(self.folder)
         self._file = ReportFile(self.folder)
         self._open: dict[str, Tenant] = {}
@@ -135,6 +140,7 @@ class Tenants:
         self._kicked = asyncio.Event()
         self._changed = asyncio.Condition()
         self._main: asyncio.Task[None] | None = None
+        self._cost_s = 0.0
         self._closing = False
         self._complete = True
         self._engine(
@@ -241,7 +247,6 @@ class Tenants:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
             try:
                 await self._look()
                 self._tell()
@@ -250,8 +255,7 @@ class Tenants:
             except Exception:
                 logger.exception("%s: a fault of ours, trying again", self.folder)
             self._open_next()
-            cost_s = loop.time() - began
-            deadline = loop.time() + max(self.poll_s, SHARE * cost_s)
+            deadline = loop.time() + min(max(self.poll_s, SHARE * self._cost_s), MOST_S)
             while loop.time() < deadline:
                 self._kicked.clear()
                 with contextlib.suppress(TimeoutError):
@@ -262,7 +266,9 @@ class Tenants:
     async def _look(self) -> None:
         """Look at the folder once: what is new or changed, what is due, what is idle."""
         self.looks += 1
+        began = time.perf_counter()
         marks, strange = scan(self.folder)
+        self._cost_s = time.perf_counter() - began
         for file in set(strange) - self._strange:
             logger.warning("%s is not a tenant: its name has characters that are not allowed", self.folder / file)
             self._strange.add(file)
@@ -278,6 +284,13 @@ class Tenants:
         self._look_at_clock(marks)
         for name in [name for name, tenant in self.tenants.items() if name not in marks and self._forgotten(tenant)]:
             del self.tenants[name]
+        self._give_back_memory()
+
+    def _give_back_memory(self) -> None:
+        """Give the system back what those had that are closed. The allocator would keep it for the next ones."""
+        if self.openings - self._trimmed >= TRIM_AFTER or (self.openings != self._trimmed and not self._open):
+            self._trimmed = self.openings
+            trim()
 
     def _forgotten(self, tenant: Tenant) -> bool:
         """Say whether a tenant without a file may be forgotten."""
@@ -430,12 +443,14 @@ class Tenants:
         told = error.message if isinstance(error, PerdureError) else f"{type(error).__name__}: {error}"
         wait_s = RETRY_S[min(tenant.failures, len(RETRY_S) - 1)]
         if isinstance(error, TenantBusy):  # by another machine: one request each time
-            wait_s = min(max(self.lease_s / 3, RETRY_S[0]), RETRY_S[2])
+            wait_s = min(wait_s, self.lease_s if tenant.away else RETRY_S[2])
         tenant.failures += 1
         tenant.retry_at = asyncio.get_running_loop().time() + wait_s
         if told != tenant.problem:
             known = isinstance(error, PerdureError | OSError)
-            level = logging.INFO if isinstance(error, TenantBusy) else logging.ERROR
+            level = (
+                logging.ERROR if not isinstance(error, TenantBusy) else logging.DEBUG if tenant.away else logging.INFO
+            )
             logger.log(level, "tenant %s: %s", tenant.name, error, exc_info=None if known else error)
         tenant.problem = told
         self._want(tenant)
@@ -448,11 +463,12 @@ class Tenants:
     # --- inside: what is not here yet -------------------------------------------------------------------------------
 
     async def _search(self, fleet: Fleet) -> None:
-        """Find what is in the bucket and has no file here: at the start, and rarely afterwards."""
+        """Find what other machines have run since we did: at the start, and now and then."""
         told = False
         while True:
+            here = {name for name, tenant in self.tenants.items() if tenant.state is not State.CLOSED or tenant.away}
             try:
-                found = await fleet.absent(self.tenants.keys())
+                found = await fleet.behind(lambda name: path_of(self.folder, name), here)
             except PerdureError as error:
                 if not told:
                     logger.error("%s: the tenants in the bucket cannot be listed, trying again: %s", self.folder, error)
@@ -461,12 +477,12 @@ class Tenants:
                 continue
             told = False
             for name in found:
-                if name not in self.tenants:  # a file may have come meanwhile
-                    tenant = self.tenants[name] = Tenant(name)
+                tenant = self.tenants.setdefault(name, Tenant(name))
+                if tenant.state is State.CLOSED:
                     tenant.away = True
                     self._want(tenant)
             if found:
-                logger.info("%s: %d tenants are in the bucket only; fetching them", self.folder, len(found))
+                logger.info("%s: fetching what is newer in the bucket: %s", self.folder, counted(found))
             await asyncio.sleep(self.search_every_s)
 
     async def _fetch_one(self, tenant: Tenant) -> None:
@@ -486,6 +502,10 @@ class Tenants:
             self._mended(tenant)
         finally:
             await self._became(tenant, State.CLOSED)
+
+
+def counted(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names):,} tenants"
 
 
 def _need(path: Path) -> Need | Exception:
