@@ -90,8 +90,8 @@ async def test_a_closed_tenant_costs_no_requests(
         for name in ("acme", "beta"):
             await use(tenants, name, "x")
         await all_closed(tenants, until)
-        before, looks = counting.counts.total(), tenants.looks
-        await until(lambda: tenants.looks > looks + 15)
+        before, looks = counting.counts.total(), tenants.watch.looks
+        await until(lambda: tenants.watch.looks > looks + 15)
         assert counting.counts.total() == before
         puts = counting.counts["PUT"]
         await use(tenants, "acme", "y")

@@ -57,8 +57,8 @@ async def test_a_tenant_is_opened_when_asked_for_and_closed_when_idle(folder: Pa
 async def test_it_stays_open_while_this_process_uses_it_or_something_runs(folder: Path, until: Until) -> None:
     async with Tenants(folder, ALL, idle_s=0.05, poll_s=0.02) as tenants:
         async with tenants.open("acme"):
-            looks = tenants.looks
-            await until(lambda: tenants.looks > looks + 20)
+            looks = tenants.watch.looks
+            await until(lambda: tenants.watch.looks > looks + 20)
             assert tenants.report().open == {"acme": "open"}
         await all_closed(tenants, until)
 
@@ -84,13 +84,13 @@ async def test_the_timer_of_a_closed_tenant_fires(folder: Path, until: Until, mo
         await all_closed(tenants, until)
         assert (await execution.info()).status is Status.WAITING
         assert await execution.result(60) == "slept"
-        assert tenants.openings == 2
+        assert tenants.doors.openings == 2
 
 
 async def test_a_timer_that_is_due_soon_is_waited_for(folder: Path) -> None:
     async with Tenants(folder, ALL, idle_s=0.05) as tenants, client(folder, "acme") as outside:
         assert await (await outside.start(nap, 1.5)).result(60) == "slept"
-        assert tenants.openings == 1
+        assert tenants.doors.openings == 1
 
 
 async def test_what_was_under_way_when_the_process_before_died_goes_on(
@@ -127,7 +127,7 @@ async def test_nothing_is_lost_that_comes_while_a_tenant_is_being_closed(folder:
             await execution.signal(go, "on")
             assert await execution.result(60) == "acme on"
             await asyncio.sleep(0.1 + draw.random() * 0.1)
-        assert tenants.openings > 2
+        assert tenants.doors.openings > 2
         await all_closed(tenants, until)
 
 
@@ -168,10 +168,10 @@ async def test_many_idle_tenants_hold_nothing(folder: Path, until: Until, tmp_pa
         before = await round()
         assert await round() - before < USED  # less than one object each
         assert tenants.report().tenants == MANY
-        openings, looks = tenants.openings, tenants.looks
+        openings, looks = tenants.doors.openings, tenants.watch.looks
         assert openings == 3 * USED
-        await until(lambda: tenants.looks > looks + 3)
-        assert tenants.openings == openings
+        await until(lambda: tenants.watch.looks > looks + 3)
+        assert tenants.doors.openings == openings
 
 
 async def test_what_cannot_go_on_does_not_keep_a_tenant_open(folder: Path, until: Until) -> None:
@@ -180,14 +180,14 @@ async def test_what_cannot_go_on_does_not_keep_a_tenant_open(folder: Path, until
         blocked = await outside.start(wait, "acme")
         await until(lambda: _is(outside, blocked.id, Status.BLOCKED), 60)
         await blocked.signal(go, "on")
-        await until(lambda: tenants.openings >= 1)
+        await until(lambda: tenants.doors.openings >= 1)
         await all_closed(tenants, until)
-        looks = tenants.looks
-        await until(lambda: tenants.looks > looks + 8)
+        looks = tenants.watch.looks
+        await until(lambda: tenants.watch.looks > looks + 8)
         await all_closed(tenants, until)
-        openings, looks = tenants.openings, tenants.looks
-        await until(lambda: tenants.looks > looks + 8)
-        assert tenants.openings == openings
+        openings, looks = tenants.doors.openings, tenants.watch.looks
+        await until(lambda: tenants.watch.looks > looks + 8)
+        assert tenants.doors.openings == openings
     async with Tenants(folder, ALL, idle_s=0.1), client(folder, "acme") as outside:  # the code that was missing
         assert await outside.execution(blocked.id, wait).result(60) == "acme on"
 
@@ -212,8 +212,8 @@ async def test_what_is_no_tenant_is_left_alone(folder: Path, until: Until, tmp_p
     (folder / "folder.db").mkdir()
     (folder / "notes.txt").write_text("hello")
     async with Tenants(folder, ALL) as tenants:
-        looks = tenants.looks
-        await until(lambda: tenants.looks > looks + 2)
+        looks = tenants.watch.looks
+        await until(lambda: tenants.watch.looks > looks + 2)
         assert tenants.report().tenants == 0
 
 

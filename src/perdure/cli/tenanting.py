@@ -83,9 +83,9 @@ async def _summarize(tenants: Tenants) -> None:
     told = 0
     while True:
         await asyncio.sleep(SUMMARY_EVERY_S)
-        if tenants.openings != told:
-            note(f"{_line(tenants)}; opened {tenants.openings - told:,} times in the last minute")
-            told = tenants.openings
+        if tenants.doors.openings != told:
+            note(f"{_line(tenants)}; opened {tenants.doors.openings - told:,} times in the last minute")
+            told = tenants.doors.openings
 
 
 async def _show(tenants: Tenants, console: Console) -> None:

@@ -44,3 +44,12 @@ class Tenant:
         self.problem: str | None = None
         self.failures = 0
         self.retry_at = 0.0
+
+    def forgive(self) -> None:
+        """Forget what was wrong with it."""
+        self.problem, self.failures, self.retry_at = None, 0, 0.0
+
+    @property
+    def forgettable(self) -> bool:
+        """Whether it may be forgotten when it has no file."""
+        return self.state is State.CLOSED and not (self.wanted or self.away or self.problem)
