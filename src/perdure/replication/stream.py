@@ -153,6 +153,7 @@ class LitestreamStream:
     async def _stop(self) -> bool:
         """Stop Litestream after its last upload; give whether everything is in the bucket, where it is looked for."""
         lost = self.lease is not None and self.lease.lost.is_set()
+        self.progress.ending = True
         try:
             async with asyncio.timeout(self.replica.settings.final_sync_s):
                 if self.supervisor is None and not lost:
