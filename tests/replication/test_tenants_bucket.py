@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from counting import Counting, counting_server
 from replicated_shop import ALL, count, go, wait
@@ -25,6 +26,7 @@ from perdure.replication.replica import Replica
 from perdure.replication.restore import restore
 from perdure.replication.target import Target
 from perdure.tenants import Tenants
+from perdure.tenants.place import read_any, write_note
 
 Until = Callable[..., Any]
 
@@ -119,22 +121,51 @@ async def test_another_machine_goes_on_with_the_newest_state(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_what_was_left_behind_is_kept_and_said(
+async def test_what_was_asked_for_in_an_old_copy_is_done(
     url: str, until: Until, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A file that another machine has overtaken, with something in it that is nowhere else."""
     async with machine(tmp_path / "a", url) as tenants:
-        await use(tenants, "acme", "1")
+        async with tenants.open("acme") as engine:
+            await engine.start(wait, "acme", id="w")
+            await engine.start(wait, "acme", id="p")
+            await engine.execution("p").pause()
+            await engine.execution("p", wait).signal(go, True)  # waits in the inbox, and must not be taken twice
     async with machine(tmp_path / "b", url) as tenants:
         await use(tenants, "acme", "2")
     async with Client(tmp_path / "a" / "acme.db") as client:
-        await client.start(count, 1, id="only-here")
+        await client.start(count, 3, id="asked-here")
+        await client.execution("w", wait).signal(go, True)
+    async with machine(tmp_path / "a", url) as tenants, tenants.open("acme") as engine:
+        assert await engine.execution("asked-here", count).result(60) == 3
+        assert await engine.execution("w", wait).result(60) == "acme"
+        assert await engine.execution("2", count).result(60) == 2
+        await engine.execution("p").resume()
+        assert await engine.execution("p", wait).result(60) == "acme"
+        kinds = [event.kind async for event in engine.execution("p").history()]
+        assert kinds.count("signal_received") == 1
+    assert not [*(tmp_path / "a").glob(".*-left-*")]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_what_may_not_be_in_the_bucket_is_kept(
+    url: str, until: Until, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file of a machine that did not end in order, and that another one has overtaken."""
+    async with machine(tmp_path / "a", url) as tenants:
+        await use(tenants, "acme", "1")
+    path = tmp_path / "a" / "acme.db"
+    note = read_any(path)
+    assert note is not None
+    assert note.complete
+    write_note(path, msgspec.structs.replace(note, complete=False))  # as while it runs
+    async with machine(tmp_path / "b", url) as tenants:
+        await use(tenants, "acme", "2")
     async with machine(tmp_path / "a", url) as tenants:
         assert await use(tenants, "acme") == ["1", "2"]
     (left,) = [path for path in (tmp_path / "a").glob(".acme.db-left-*") if path.suffix == ".db-left-00000001"]
     async with Client(left) as client:
-        assert (await client.describe("only-here")).id == "only-here"
-    assert any("is kept as" in record.message for record in caplog.records if record.levelno == logging.ERROR)
+        assert (await client.describe("1")).id == "1"
+    assert any("it is kept as" in record.message for record in caplog.records if record.levelno == logging.ERROR)
 
 
 async def test_a_tenant_that_another_machine_runs_waits_for_it(url: str, until: Until, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from perdure.codec.payload import Payloads
 from perdure.errors import PerdureError
 from perdure.replication import beacon
 from perdure.replication.bucket import Bucket
@@ -39,11 +40,12 @@ SYNC_S = 1.0
 class Fleet:
     """See the module. `replica.url` is the prefix of all of them."""
 
-    def __init__(self, folder: Path, replica: Replica, lease_s: float) -> None:
+    def __init__(self, folder: Path, replica: Replica, lease_s: float, payloads: Payloads) -> None:
         if replica.lease is not None:
             raise ValueError("tenants have a lease each: give a replica without one")
         self.replica = replica
         self.lease_s = lease_s
+        self.payloads = payloads
         self.holder = new_holder()
         self.bucket = Bucket.open(replica.target)
         self.transfers = Bucket.open(replica.target, timeout_s=TRANSFER_TIMEOUT_S)
@@ -86,7 +88,7 @@ class Fleet:
             replica = dataclasses.replace(
                 self.replica, url=target.url, lease=lease, share=share, interval_s=max(self.replica.interval_s, SYNC_S)
             )
-            holding = Holding(path, lease, replica, bucket, note)
+            holding = Holding(path, lease, replica, bucket, note, self.payloads)
             await holding.settle(create=create)
         except LeaseHeld as error:
             await lease.release()

@@ -4,7 +4,7 @@
    upload.
 2. A local file is used again if nobody has run the tenant since we did. A note beside it says under which epoch that
    was; one that is behind is put aside, and fetched anew.
-3. What may not be in the bucket is never deleted.
+3. What may not be in the bucket is never deleted. What was only asked for in an old copy is asked for again.
 
     <prefix>/<name>/lease.json, current.json, 00000007/…       as for a single database
     .<name>.db-place                                           the note beside the local file
@@ -20,13 +20,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perdure.codec.payload import Payloads
 from perdure.errors import PerdureError
 from perdure.replication.bucket import Bucket
 from perdure.replication.epochs import Current, Epochs
 from perdure.replication.lease import Lease
 from perdure.replication.restore import NothingToRestore, restore
 from perdure.store.sqlite import SqliteStore
-from perdure.store.sqlite.need import need
+from perdure.tenants.carrying import carry_over
 from perdure.tenants.place import Note, whereabouts, write_note
 
 if TYPE_CHECKING:
@@ -47,12 +48,15 @@ class TwoDatabases(PerdureError):
 class Holding:
     """See the module. Made by `Fleet.take`. `replica` is what the tenant's engine gets."""
 
-    def __init__(self, path: Path, lease: Lease, replica: Replica, bucket: Bucket, note: Note | None) -> None:
+    def __init__(
+        self, path: Path, lease: Lease, replica: Replica, bucket: Bucket, note: Note | None, payloads: Payloads
+    ) -> None:
         self.path = path
         self.lease = lease
         self.replica = replica
         self.bucket = bucket
         self.note = note
+        self.payloads = payloads
         self._pruning: asyncio.Task[None] | None = None
 
     @property
@@ -65,11 +69,14 @@ class Holding:
         or in the bucket. Raises `NothingToRestore`, `TwoDatabases`, `RestoreFailed`, `BucketError`."""
         current = await Epochs(self.bucket).current()
         here = await asyncio.to_thread(self.path.exists)
+        left = None
         if here and current is not None and not self._newest(current):
-            await self._put_aside(current)
+            left = await self._put_aside(current)
             here = False
         if not here:
             await self._fetch(create)
+        if left is not None:
+            await self._carry_over(left)
         self.lease.check()
         complete = self.note.complete if here and self.note is not None else not here
         await self._write(complete)
@@ -91,25 +98,36 @@ class Holding:
     def _newest(self, current: Current) -> bool:
         return self.note is not None and self.note.epoch >= current.epoch
 
-    async def _put_aside(self, current: Current) -> None:
-        """Make room for what is in the bucket. The file is deleted if all of it is there."""
+    async def _put_aside(self, current: Current) -> Path:
+        """Make room for what is in the bucket; give where the old file is then."""
         if self.note is None or await asyncio.to_thread(_database_id, self.path) != current.database_id:
             raise TwoDatabases(f"{self.path} is not known to be the database that is at {self.bucket.name}")
-        there = await asyncio.to_thread(need, self.path)
         left = self.path.with_name(f".{self.path.name}-left-{self.note.epoch:08d}")
-        spare = self.note.complete and not there.runnable and there.newest_request <= self.note.request
         for end in ("-wal", "-shm", ""):  # the file last: without it the others are in nobody's way
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{self.path}{end}", f"{left}{end}")
-        if spare:
+        logger.info("%s: another machine has run it since (epoch %d)", self.path.name, current.epoch)
+        return left
+
+    async def _carry_over(self, left: Path) -> None:
+        """Ask again for what was asked for in the old file. It is deleted if nothing else in it can be missed."""
+        assert self.note is not None, "it was put aside because of what the note says"
+        after = self.note.request if self.note.complete else None
+        try:
+            carried = await asyncio.to_thread(carry_over, left, self.path, after, self.payloads)
+        except PerdureError as error:
+            logger.error("%s: what was left here is kept as %s: %s", self.path.name, left, error)
+            return
+        if carried.starts or carried.requests:
+            logger.warning(
+                "%s: %d starts and %d requests were made in an old copy here, and are taken over",
+                self.path.name, carried.starts, carried.requests,
+            )  # fmt: skip
+        if self.note.complete and not carried.left:
             for end in ("", "-wal", "-shm"):
                 Path(f"{left}{end}").unlink(missing_ok=True)
-            logger.info("%s: another machine has run it since (epoch %d); fetching it", self.path.name, current.epoch)
-        else:
-            logger.error(
-                "%s: another machine has run it since (epoch %d), and what was left here is not all in the bucket; "
-                "it is kept as %s", self.path.name, current.epoch, left,
-            )  # fmt: skip
+            return
+        logger.error("%s: what was left here may not all be in the bucket; it is kept as %s", self.path.name, left)
 
     async def _fetch(self, create: bool) -> None:
         for end in ("-wal", "-shm"):

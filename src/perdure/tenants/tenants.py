@@ -114,7 +114,8 @@ class Tenants:
         self._file = ReportFile(self.folder)
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
-        self._engine(Path(self.folder.anchor, "any.db"), None)  # what is wrong with the options shows here
+        engine = self._engine(Path(self.folder.anchor, "any.db"), None)  # what is wrong with the options shows here
+        self._payloads = engine.payloads
 
     def _engine(self, path: Path, replica: Replica | None) -> Engine:
         options: dict[str, Any] = dict(self.options)
@@ -129,7 +130,7 @@ class Tenants:
             if self.replicate is not None:
                 from perdure.tenants.fleet import Fleet  # only who replicates needs it
 
-                fleet = self.doors.fleet = Fleet(self.folder, self.replicate, self.lease_s)
+                fleet = self.doors.fleet = Fleet(self.folder, self.replicate, self.lease_s, self._payloads)
                 await fleet.start()
                 self._begin(self.watch.search(fleet, self.search_every_s))
             await self.watch.look()
