@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -168,6 +169,17 @@ async def test_what_may_not_be_in_the_bucket_is_kept(
     assert any("it is kept as" in record.message for record in caplog.records if record.levelno == logging.ERROR)
 
 
+async def test_a_copied_folder_is_not_taken_for_the_newest_state(url: str, until: Until, tmp_path: Path) -> None:
+    """It may be from the middle of the epoch that its note names."""
+    async with machine(tmp_path / "a", url) as tenants:
+        async with tenants.open("acme") as engine:
+            await (await engine.start(count, 1, id="1")).result(60)
+            shutil.copytree(tmp_path / "a", tmp_path / "b", ignore=shutil.ignore_patterns("*-wake", ".*-litestream"))
+            await (await engine.start(count, 1, id="2")).result(60)
+    async with machine(tmp_path / "b", url) as tenants:
+        assert await use(tenants, "acme") == ["1", "2"]
+
+
 async def test_a_tenant_that_another_machine_runs_waits_for_it(url: str, until: Until, tmp_path: Path) -> None:
     async with machine(tmp_path / "a", url, idle_s=0.2) as first, machine(tmp_path / "b", url) as second:
         async with first.open("acme") as engine:
@@ -267,3 +279,26 @@ async def test_a_folder_is_a_bucket_too(until: Until, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "b" / "acme.db") as connection:
         assert connection.execute("SELECT count(*) FROM executions").fetchone() == (2,)
     connection.close()
+
+
+async def test_closing_ends_though_the_bucket_is_away_and_the_rest_gets_there_later(
+    moto: S3Server, counting: Counting, bucket_name: str, until: Until, tmp_path: Path
+) -> None:
+    url = moto.url(bucket_name, "fleet").replace(moto.endpoint, counting.endpoint)
+    replica = Replica(url, settings=Settings(final_sync_s=1.0))
+    names = [f"t{n}" for n in range(3)]
+    tenants = Tenants(tmp_path / "a", ALL, replicate=replica, idle_s=60, lease_s=60, grace_s=1.0)
+    async with tenants:
+        for name in names:
+            await use(tenants, name, "1", durability="replicated")
+        counting.down = True
+        for name in names:
+            await use(tenants, name, "2")
+        assert await tenants.close() is False
+    assert litestreams(os.getpid()) == []
+    counting.down = False
+    async with machine(tmp_path / "a", url) as again:  # the leases could not be given back: they are this folder's
+        for name in names:
+            assert await use(again, name) == ["1", "2"]
+    for name in names:
+        assert (await restore(Target.parse(url).child(name), tmp_path / f"{name}.db")).executions == 2

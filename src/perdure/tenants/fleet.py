@@ -124,7 +124,7 @@ class Fleet:
             return None  # not a tenant, or nothing of it has got there
         if await asyncio.to_thread(path.exists):
             note = await asyncio.to_thread(read_note, path, str(self.replica.target.child(name)))
-            if note is None or note.epoch >= current.epoch:
+            if note is None or note.is_newest(path, current.epoch):
                 return None
         said = await bucket.get(beacon.KEY)
         try:

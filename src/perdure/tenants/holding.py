@@ -96,7 +96,7 @@ class Holding:
         await self.lease.release()
 
     def _newest(self, current: Current) -> bool:
-        return self.note is not None and self.note.epoch >= current.epoch
+        return self.note is not None and self.note.is_newest(self.path, current.epoch)
 
     async def _put_aside(self, current: Current) -> Path:
         """Make room for what is in the bucket; give where the old file is then."""

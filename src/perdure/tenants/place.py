@@ -25,7 +25,13 @@ class Note(msgspec.Struct, frozen=True):
     """Where the file was, on which machine: a copy of the folder is not where its tenants were run."""
 
     def is_of(self, path: Path) -> bool:
+        """Say whether it was written where `path` is, and not copied there."""
         return self.folder == whereabouts(path)
+
+    def is_newest(self, path: Path, epoch: int) -> bool:
+        """Say whether nobody has run the tenant since, with `epoch` the newest in the bucket. A copy may be from the
+        middle of its epoch."""
+        return self.is_of(path) and self.epoch >= epoch
 
 
 def read_note(path: Path, target: str) -> Note | None:
