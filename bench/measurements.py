@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-JOBS, DBOS, RESTATE = "bench.jobs", "bench.peers.dbos_jobs", "bench.peers.restate_jobs"
+JOBS, TENANTS = "bench.jobs", "bench.tenants"
+DBOS, RESTATE = "bench.peers.dbos_jobs", "bench.peers.restate_jobs"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def _other(quick: bool) -> tuple[Measurement, ...]:
         job("cold", "steps=100", f"rounds={3 if quick else 9}", unit="ms"),
         job("import", f"rounds={5 if quick else 15}", unit="ms"),
         job("long", f"steps={20_000 if quick else 100_000}", runs=1 if quick else 2),
+        Measurement("tenants", TENANTS, (f"count={100 if quick else 1000}", f"seconds={3 if quick else 10}"), 1, "KiB"),
         job("sleepers", f"count={20_000 if quick else 1_000_000}", f"due={100 if quick else 1000}"),
     )
 

@@ -13,6 +13,7 @@ from perdure import Client, Engine, Retry, Signal
 from perdure.blocking import Blocking, BlockingExecution
 from perdure.codec.encryption import AesGcmCodec
 from perdure.saga import Saga
+from perdure.tenants import Tenants
 
 SIGNATURES = {
     "Engine": perdure.Engine,
@@ -24,6 +25,7 @@ SIGNATURES = {
     "activity": perdure.activity,
     "workflow": perdure.workflow,
     "Blocking": Blocking,
+    "Tenants": Tenants,
     "AesGcmCodec": AesGcmCodec,
     **{name: getattr(perdure, name) for name in "sleep now random uuid4 patched execution_id current_attempt".split()},
     "continue_as_new": perdure.continue_as_new,
@@ -35,6 +37,7 @@ INTERNAL = """
     Activity.fn Activity.is_async Activity.defaults Activity.arguments Activity.returns
     Workflow.fn Workflow.is_async Workflow.arguments Workflow.returns Workflow.strict Workflow.reported
     Call.cancelled_by_end Client.store Client.doorbell Engine.store Engine.doorbell
+    Engine.busy Engine.next_due_at Engine.newest_request
     AesGcmCodec.encode AesGcmCodec.decode
 """.split()
 """Of use to the engine only: not part of the API."""

@@ -74,6 +74,7 @@ _add(
     "perdure worker shop.orders shop.stock --threads 32 --grace 1m --deployment 2026-07-01",
     "perdure worker shop.py --db shop.db --replicate s3://bucket/prefix/shop",
     "perdure worker shop.py --db s3://bucket/prefix/shop --durability replicated",
+    "perdure worker shop.py --db-dir tenants --replicate s3://bucket/prefix --idle 30s",
 )  # fmt: skip
 _add(
     RUN, "start", start.start,
@@ -90,6 +91,7 @@ _add(
     LOOK, "status", status.status,
     "perdure status --db shop.db",
     "perdure status --db s3://bucket/prefix/shop --json | jq .replication.lag_s",
+    "perdure status --db-dir tenants --json | jq .problems",
 )  # fmt: skip
 _add(LOOK, "show", showing.show, "perdure show order-42", "perdure show order-42 --depth 1 --json | jq .pending")
 _add(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,6 +45,10 @@ def _names(ctx: typer.Context) -> set[str | None]:
 
 
 Db = Annotated[str, typer.Option("--db", envvar=DATABASE, metavar="FILE", help="The database.")]
+DbDir = Annotated[
+    Path | None,
+    typer.Option("--db-dir", metavar="FOLDER", help="A folder of databases, one for each tenant; instead of --db."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The execution.", autocompletion=complete_id, show_default=False)]
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the history.")]
@@ -65,6 +70,12 @@ TimeLimit = Annotated[
 ]
 
 
+def one_of(db: str, folder: Path | None) -> None:
+    """Raise `UsageError` when both a database and a folder were named."""
+    if folder is not None and db not in (DEFAULT, os.environ.get(DATABASE)):
+        raise UsageError("--db and --db-dir exclude each other", hint="--db names one file, --db-dir a folder of them")
+
+
 def codec() -> AesGcmCodec | None:
     """Give the codec that the environment asks for."""
     return AesGcmCodec.from_environment(KEYS) if os.environ.get(KEYS) else None
@@ -80,5 +91,5 @@ def replica_target(url: str) -> Target:
         raise UsageError(error.message, hint=error.hint) from None
 
 
-def open_client(db: str) -> Client:
-    return Client(db, codec=codec())
+def open_client(db: str, *, create: bool = False) -> Client:
+    return Client(db, codec=codec(), create=create)

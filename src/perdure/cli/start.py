@@ -14,6 +14,8 @@ from perdure.cli.moments import positive_seconds
 from perdure.cli.output import Output, note
 from perdure.cli.owner import owner
 from perdure.client import Client, Execution
+from perdure.store.target import database_path
+from perdure.tenants.folder import in_folder_of_tenants
 from perdure.types import Conflict
 
 
@@ -34,7 +36,8 @@ def start(
 ) -> None:
     """Start an execution for a worker to run, and print its id.
 
-    By its bare name the input is checked only where the workflow's code runs.
+    By its bare name the input is checked only where the workflow's code runs. In a folder of tenants, as `worker
+    --db-dir` looks after, a database that is not there yet is made.
     """
     given: dict[str, Any] = {"id": id, "on_conflict": on_conflict, "timeout_s": positive_seconds(time_limit)}
     if ":" in workflow or workflow.endswith(".py"):
@@ -56,7 +59,7 @@ def start(
 async def _start(
     db: str, out: Output, id: str | None, begin: Callable[[Client], Coroutine[Any, Any, Execution[Any]]]
 ) -> None:
-    async with options.open_client(db) as client:
+    async with options.open_client(db, create=in_folder_of_tenants(database_path(db))) as client:
         before = None if id is None else client.store.find(id)
         execution = await begin(client)
         if before is not None and before.status.closed and (await execution.info()).run == before.run:
@@ -65,5 +68,5 @@ async def _start(
             out.object(await execution.info())
         else:
             out.line(execution.id)
-        if out.terminal and owner(client.path) is None:
+        if out.terminal and owner(client.path) is None and not in_folder_of_tenants(client.path):
             note("no worker is running on this database: it begins when one is")

@@ -16,6 +16,7 @@ from perdure.cli.exits import ExitCode, UsageError
 from perdure.cli.moments import brief, iso, relative
 from perdure.cli.output import Output, counted
 from perdure.cli.owner import owner
+from perdure.cli.tenanting import tenants_status
 from perdure.cli.working import is_bucket
 from perdure.client import Client
 from perdure.engine.replicator import ReplicationStatus
@@ -64,17 +65,24 @@ def status(
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Write the replication in the text format of Prometheus.")
     ] = False,
+    db_dir: options.DbDir = None,
     db: options.Db = options.DEFAULT,
     json: options.Json = False,
 ) -> int:
     """Tell who runs a database, how many executions it has, and how far its replica is behind.
 
-    With --db s3://bucket/prefix it tells what the runner last said there, from any machine.
+    With --db s3://bucket/prefix it tells what the runner last said there, from any machine. With --db-dir it lists the
+    tenants of a folder.
 
     In a pipe: name and value, with a tab between.
     """
     if metrics and json:
         raise UsageError("--metrics and --json exclude each other")
+    options.one_of(db, db_dir)
+    if db_dir is not None:
+        if metrics:
+            raise UsageError("--metrics is for one database", hint="name it with --db")
+        return tenants_status(db_dir, Output(json))
     found = asyncio.run(_of_bucket(db) if is_bucket(db) else _of_file(db))
     out = Output(json)
     if metrics:

@@ -17,10 +17,12 @@ from perdure.cli.exits import UsageError
 from perdure.cli.moments import positive_seconds, seconds
 from perdure.cli.output import counted, error_console, note
 from perdure.cli.stopping import leave_if_stuck
+from perdure.cli.tenanting import work_on_tenants
 from perdure.cli.working import is_bucket, replica_of, work, work_from_bucket
 from perdure.engine.engine import Engine
 from perdure.engine.replicator import Replicator
 from perdure.store.sqlite.connection import Synchronous
+from perdure.tenants import Tenants
 
 
 @command
@@ -71,6 +73,12 @@ def worker(
         typer.Option("--drill-every", metavar="DURATION", help="Restore the replica, to see that it can be done."),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    db_dir: options.DbDir = None,
+    idle: Annotated[
+        str,
+        typer.Option("--idle", metavar="DURATION", help="With --db-dir: close what did nothing for so long."),
+    ] = "10s",
+    max_open: Annotated[int, typer.Option("--max-open", min=1, help="With --db-dir: so many are open at once.")] = 100,
     db: options.Db = options.DEFAULT,
 ) -> int:
     """Run the workflows of a module until Ctrl-C or SIGTERM.
@@ -80,7 +88,12 @@ def worker(
 
     With --replicate the file is streamed to a bucket by Litestream. With --db s3://bucket/prefix no file is needed: the
     newest state is fetched from there, and streamed back; one machine at a time has the lease.
+
+    With --db-dir it runs the databases of a folder, NAME.db for each tenant: each is opened when there is something to
+    do, and closed when it is idle. A new file is picked up. With --replicate each is streamed to URL/NAME, under a
+    lease of its own, and what is in the bucket and not here is fetched.
     """
+    options.one_of(db, db_dir)
     if durability not in ("local", "replicated"):
         raise UsageError(f"--durability is local or replicated, not {durability}")
     if synchronous not in ("full", "normal"):
@@ -89,6 +102,23 @@ def worker(
     console = error_console() if sys.stderr.isatty() else None
     logs.configure(logging.DEBUG if verbose else logging.INFO, console)
     loaded = [_load(target) for target in modules]
+
+    if db_dir is not None:
+        replica = None if replicate is None else replica_of(
+            replicate, snapshot_every_s=positive_seconds(snapshot_every), snapshots_keep=snapshots_keep,
+            drill_every_s=positive_seconds(drill_every), drill_code=tuple(modules),
+        )  # fmt: skip
+        try:
+            tenants = Tenants(
+                db_dir, loaded, replicate=replica, lease_s=seconds(lease), idle_s=seconds(idle), max_open=max_open,
+                codec=options.codec(), synchronous=mode, strict=strict, grace_s=seconds(grace), max_threads=threads,
+                max_processes=processes, deployment=deployment, durability=durability,
+            )  # fmt: skip
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        code = asyncio.run(work_on_tenants(tenants, console, grace, verbose=verbose))
+        leave_if_stuck(code)
+        return code
 
     def make(path: str | Path, replica: Replicator | None) -> Engine:
         try:

@@ -53,7 +53,7 @@ class Client:
             execution = await client.start(fulfil, order, id="order-42")
 
     What it asks for is durable when the call returns, whether a runner lives or not. Raises `StoreError` when there
-    is no such file.
+    is no such file, unless it is to `create` it: who runs a folder of tenants picks it up.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Client:
         max_payload_bytes: int = 16 * 1024 * 1024,
         synchronous: Synchronous = "full",
         durability: Durability | str = Durability.LOCAL,
+        create: bool = False,
         now: Callable[[], int] = wall_clock_us,
     ) -> None:
         if synchronous not in ("full", "normal"):
@@ -73,7 +74,7 @@ class Client:
         self.synchronous: Synchronous = synchronous
         self.durability = Durability(durability)
         self.now = now
-        self._creates = False
+        self._creates = create
         self._store: SqliteStore | None = None
         self._gateway: Gateway | None = None
         self._waiting: Waiting | None = None

@@ -46,7 +46,8 @@ class Arrivals:
         """Whose timer is being taken into the batch."""
         self.spoiled: set[int] = set()
         """Inbox entries on which the runner failed; they stay in the file."""
-        self._seen = 0
+        self.seen = 0
+        """The newest inbox entry that was read."""
         self._version = -1
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -75,7 +76,7 @@ class Arrivals:
 
     def again(self) -> None:
         """Look at everything anew after a failed commit."""
-        self._seen = 0
+        self.seen = 0
         self.look = True
         self.next_due = self.runner.now
 
@@ -160,10 +161,10 @@ class Arrivals:
         fresh = [row for row in pending if row.num not in self.begins and row.id not in runner.memory.lives]
         self.begins.update(row.num for row in fresh)
         arrived: list[Begin | Deliver | Request] = [Begin(row) for row in fresh]
-        entries = runner.store.inbox(self._seen, INBOX_ROWS)
+        entries = runner.store.inbox(self.seen, INBOX_ROWS)
         self.look = len(entries) == INBOX_ROWS or len(pending) == PENDING_ROWS
         for entry in entries:
-            self._seen = entry.n
+            self.seen = entry.n
             found = runner.memory.by_num(entry.execution)
             if found is None:
                 runner.work.batch.inbox_done.append(entry.n)
@@ -211,7 +212,7 @@ class Arrivals:
             elif entry.n in self.queued:  # its turn comes
                 overtakes = True
                 continue
-            elif entry.n > self._seen and (overtakes or entry.kind is None):
+            elif entry.n > self.seen and (overtakes or entry.kind is None):
                 overtakes = self.look = True  # another process asked since the inbox was read: its turn comes too
                 continue
             runner.handle(_from_inbox(live.row, entry))

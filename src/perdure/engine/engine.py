@@ -136,6 +136,25 @@ class Engine(Client):
         """How far the replica follows, and what is wrong with it; None without `replicate`, and while standing by."""
         return None if self._stream is None else self._stream.status()
 
+    # --- for who runs many ------------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether something runs or is to be done now. What waits for a timer, a signal or an answer from outside does
+        not count."""
+        runner, executor = self._runner, self._executor
+        return (executor is not None and bool(executor.running)) or (runner is not None and runner.busy)
+
+    @property
+    def next_due_at(self) -> int | None:
+        """The instant of the earliest timer, microseconds since 1970."""
+        return None if self._runner is None else self._runner.arrivals.next_due
+
+    @property
+    def newest_request(self) -> int:
+        """The number of the newest request of another process that it has read."""
+        return 0 if self._runner is None else self._runner.arrivals.seen
+
     # --- opening and closing ----------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:

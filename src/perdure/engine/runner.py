@@ -148,6 +148,13 @@ class Runner:
         """Whether it has something to do now. From any thread."""
         return self._scheduled or self.arrivals.waiting()
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has something to do, or waits for something that runs."""
+        if self.inputs or self.faults or self.due:
+            return True
+        return any(live.row.status is Status.RUNNING for live in self.memory.lives.values())
+
     def recover(self) -> None:
         """Look at every execution that was running when the runner before stopped. Called once, at the start."""
         for row in self.store.unfinished():

@@ -2,6 +2,9 @@
 
 The child inherits the open file, so the lock stands for as long as either lives. Its content names both. A child whose
 supervisor has died is ended by whoever wants the lock next; one that is looked after is left alone.
+
+A child that was there before the file was handed to it has no part in the lock. So who takes one that is free looks at
+its content too.
 """
 
 from __future__ import annotations
@@ -53,25 +56,34 @@ class ChildLock:
 
     def release(self) -> None:
         if self.fd is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.fd, 0)
             os.close(self.fd)
             self.fd = None
 
     async def _wait(self, fd: int) -> None:
         began = time.monotonic()
         while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = _lock(fd)
+            pid, parent = _read(fd)
+            if free and not (pid and await asyncio.to_thread(_outlived, pid, parent)):
                 return
-            except BlockingIOError:
-                pid, parent = _read(fd)
             waited = time.monotonic() - began
             if waited > 2 * PATIENCE_S:
                 where = self.path.parent
                 raise AnotherLitestream(f"litestream (process {pid}) replicates the files in {where} already") from None
-            if pid and await asyncio.to_thread(_outlived, pid, parent):
+            if pid and (free or await asyncio.to_thread(_outlived, pid, parent)):
                 # a last upload of its own is worth less than not to wait for it: ours begins with a snapshot
                 _end(pid, signal.SIGTERM if waited < PATIENCE_S else signal.SIGKILL)
             await asyncio.sleep(TRY_EVERY_S)
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _read(fd: int) -> tuple[int, int]:

@@ -19,6 +19,8 @@ LAST_WORDS_S = 5.0
 """How long to wait for the end of the log of one that has ended."""
 LEFT_BEHIND = ("failed to close database", "shutdown sync skipped")
 """What it says when it ends, with exit code 0, before everything is in the bucket."""
+NONE_YET = "no databases specified in configuration"
+"""What it calls an error, and is meant so where databases come later."""
 _LEVELS = {"ERROR": logging.ERROR, "WARN": logging.WARNING, "INFO": logging.DEBUG}
 
 
@@ -72,6 +74,8 @@ class ChildLog:
 
     def _note(self, entry: dict[str, object]) -> None:
         level, message = entry.get("level"), f"{entry.get('msg')} {entry.get('error', '')}".strip()
+        if message == NONE_YET:
+            return
         if level == "ERROR":
             self.said = message
         self.left_behind |= message.startswith(LEFT_BEHIND)

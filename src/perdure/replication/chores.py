@@ -51,7 +51,11 @@ class Chores:
         self.replica = stream.replica
         self.file = ReportFile(stream.site.path)
         self.records = Records(stream.bucket)
-        self.snapshots = Snapshots(Bucket.open(self.replica.target, timeout_s=TRANSFER_TIMEOUT_S))
+        share = self.replica.share
+        transfers = (
+            share.transfers if share is not None else Bucket.open(self.replica.target, timeout_s=TRANSFER_TIMEOUT_S)
+        )
+        self.snapshots = Snapshots(transfers)
         self.problems: dict[str, str] = {}
         self.snapshot_at: datetime | None = None
         self.drilled: DrillReport | None = None

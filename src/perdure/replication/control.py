@@ -55,9 +55,11 @@ class Control:
         """Have it replicate one more database."""
         self._ask("POST", "/register", {"path": str(database), "replica_url": replica_url})
 
-    def unregister(self, database: Path) -> None:
-        """Have it let go of a database, after a last sync."""
-        self._ask("POST", "/unregister", {"path": str(database)})
+    def unregister(self, database: Path, timeout_s: float = 30.0) -> None:
+        """Have it let go of a database, after a last upload. Raises `ControlError` when that did not succeed: then too
+        it has let go of it, unless it did not answer."""
+        patient = Control(self.path, timeout_s + self.timeout_s)
+        patient._ask("POST", "/unregister", {"path": str(database), "timeout": max(round(timeout_s), 1)})
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         connection = _Connection(self.path, self.timeout_s)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -59,6 +60,10 @@ class Current(msgspec.Struct, frozen=True, kw_only=True):
     """When this epoch became the truth."""
     earlier: tuple[Era, ...] = ()
     """Oldest first."""
+
+    @property
+    def era(self) -> Era:
+        return Era(self.epoch, self.committed_at)
 
 
 class Candidate(NamedTuple):
@@ -170,8 +175,17 @@ class Epochs:
         current = await self.current()
         if current is None:
             return None
-        eras = [*current.earlier, Era(current.epoch, current.committed_at)]
+        eras = [*current.earlier, current.era]
         return next((era.epoch for era in reversed(eras) if era.began_at <= instant), None)
+
+    async def expired(self, before: datetime) -> list[int]:
+        """Give the epochs that no restore of `before` (aware) or later needs, oldest first."""
+        current = await self.current()
+        if current is None:
+            return []
+        ends = {era.epoch: later.began_at for era, later in pairwise([*current.earlier, current.era])}
+        there = [epoch for epoch in await self.all() if epoch < current.epoch]
+        return [epoch for epoch in sorted(there) if ends.get(epoch, current.committed_at) < before]
 
     async def remove(self, epoch: int) -> int:
         """Delete all of an epoch that is not needed any more; give how many objects. Never the truth, nor what may

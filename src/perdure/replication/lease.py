@@ -212,7 +212,7 @@ class Lease:
         """Look at the object once, and take it if it is free; give whether it is ours and valid."""
         try:
             if not await self.bucket.honours_conditions():
-                raise LeaseRefused(f"{self.bucket.name}: this store ignores conditional writes: {_NEED}", hint=_INSTEAD)
+                raise lease_refused(self.bucket)
             found = await self._object.read()
             if found is not None and found.sent_at is not None and not found.record.released:
                 self._count(found)  # of a write whose answer was lost
@@ -349,6 +349,11 @@ class Lease:
                 self.on_state(state)
             except Exception:
                 logger.exception("on_state failed")
+
+
+def lease_refused(bucket: Bucket) -> LeaseRefused:
+    """Give the error for a store that ignores conditional writes."""
+    return LeaseRefused(f"{bucket.name}: this store ignores conditional writes: {_NEED}", hint=_INSTEAD)
 
 
 _NEED = "without them nobody can know who has a lease"

@@ -70,6 +70,8 @@ class Progress:
         """Whatever was committed before this instant of the monotonic clock, by any process, is in the bucket."""
         self.arrived = asyncio.Event()
         """Set when all of the database is at its path for the first time."""
+        self.ending = False
+        """Whether Litestream is being stopped: then it need not answer."""
         self.on_reached: Callable[[], None] | None = None
         self.problem: str | None = None
         self.positions = Positions(0, 0)
@@ -186,9 +188,8 @@ class Progress:
             return
         if isinstance(positions, ControlError):
             if self.problem is None:
-                level = (
-                    logging.WARNING if self.arrived.is_set() else logging.DEBUG
-                )  # at the beginning it is to be expected
+                expected = self.ending or not self.arrived.is_set()  # at the beginning, and at the end
+                level = logging.DEBUG if expected else logging.WARNING
                 logger.log(level, "what is in the bucket is not known for now: %s", positions.message)
             self.problem = positions.message
             self._ask_in(LATER_S)

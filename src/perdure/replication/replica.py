@@ -11,6 +11,7 @@ from perdure.replication.lease import Lease
 from perdure.replication.litestream import Settings
 from perdure.replication.progress import Lag
 from perdure.replication.records import EVERY_S
+from perdure.replication.shared import Share
 from perdure.replication.snapshots import KEPT
 from perdure.replication.stream import LitestreamStream
 from perdure.replication.target import Target
@@ -39,6 +40,8 @@ class Replica:
     """How large the local log may get while Litestream is away."""
     lease: Lease | None = None
     """Held by whoever opened it, for as long as this engine runs."""
+    share: Share | None = None
+    """What it has in common with other replicas, where somebody runs many."""
     settings: Settings = field(default_factory=Settings)
     record_every_s: float = EVERY_S
     """How often digests of the content are put beside the replica, for drills; for a large file less often."""

@@ -29,6 +29,7 @@ from perdure.replication.epochs import Epochs
 from perdure.replication.litestream import Source
 from perdure.replication.progress import Lag, Progress
 from perdure.replication.refusal import BucketUnreachable
+from perdure.replication.shared import Seat
 from perdure.replication.stall import Stall
 from perdure.replication.supervisor import Supervisor
 from perdure.store.sqlite.schema import migrations
@@ -51,12 +52,12 @@ class LitestreamStream:
         self.replica = replica
         self.site = site
         self.lease = replica.lease
-        self.bucket = Bucket.open(replica.target)
+        self.bucket = replica.share.bucket if replica.share is not None else Bucket.open(replica.target)
         self.epochs = Epochs(self.bucket)
         self.epoch = 0
         """Where it streams to; 0 while that is not known."""
         self.holder = self.lease.holder if self.lease is not None else f"{platform.node()}:{os.getpid()}"
-        self.supervisor: Supervisor | None = None
+        self.supervisor: Supervisor | Seat | None = None
         self.progress = Progress(site.loop, self._sync, site.now, interval_s=max(replica.interval_s, 0.1))
         self.progress.on_reached = self._tell
         self.watermark = Watermark(site.path)
@@ -152,6 +153,7 @@ class LitestreamStream:
     async def _stop(self) -> bool:
         """Stop Litestream after its last upload; give whether everything is in the bucket, where it is looked for."""
         lost = self.lease is not None and self.lease.lost.is_set()
+        self.progress.ending = True
         try:
             async with asyncio.timeout(self.replica.settings.final_sync_s):
                 if self.supervisor is None and not lost:
@@ -201,19 +203,25 @@ class LitestreamStream:
     async def _begin(self) -> None:
         if not self.epoch:
             self.epoch = self.lease.epoch if self.lease is not None else await self.epochs.highest() + 1
-        path, replica = self.site.path, self.replica
-        supervisor = Supervisor(
-            [Source(path, path.with_name(f".{path.name}-litestream"), replica.target.child(self.epoch).litestream())],
-            path.with_name(f"{path.name}-litestream-lock"),
-            self.site.store.checkpoint,
-            dataclasses.replace(replica.settings, interval_s=replica.interval_s),
-            replica.target.credentials(),
-        )
+        supervisor = self._make_supervisor()
         supervisor.on_ready = self.progress.restarted
         await supervisor.start()
         self.supervisor = supervisor
         self.beacon.start()
-        logger.info("%s: streaming to %s", path, replica.target.child(self.epoch))
+        logger.info("%s: streaming to %s", self.site.path, self.replica.target.child(self.epoch))
+
+    def _make_supervisor(self) -> Supervisor | Seat:
+        path, replica, checkpoint = self.site.path, self.replica, self.site.store.checkpoint
+        target = replica.target.child(self.epoch)
+        if replica.share is not None:
+            return replica.share.litestream.seat(path, target, checkpoint)
+        return Supervisor(
+            [Source(path, path.with_name(f".{path.name}-litestream"), target.litestream())],
+            path.with_name(f"{path.name}-litestream-lock"),
+            checkpoint,
+            dataclasses.replace(replica.settings, interval_s=replica.interval_s),
+            replica.target.credentials(),
+        )
 
     async def _watch(self) -> None:
         if self.lease is not None and self.lease.lost.is_set():

@@ -102,7 +102,7 @@ class Supervisor:
     async def stop(self, *, upload: bool = True) -> bool:
         """End it; give whether it has uploaded everything first. Without `upload`, for one whose writes must not go on,
         at once."""
-        clean = upload and await self._take_up()
+        clean = upload and self._task is not None and await self._take_up()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

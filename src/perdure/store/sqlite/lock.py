@@ -22,14 +22,6 @@ class RunnerLock:
     def __init__(self, database: Path) -> None:
         self.path = database.with_name(database.name + "-lock")
         self._fd: int | None = None
-        own = weakref.ref(self)
-
-        def forget() -> None:
-            lock = own()
-            if lock is not None:
-                lock._forget()
-
-        os.register_at_fork(after_in_child=forget)
 
     @property
     def held(self) -> bool:
@@ -60,6 +52,7 @@ class RunnerLock:
             os.ftruncate(fd, 0)
             os.pwrite(fd, description.encode(), 0)
         self._fd = fd
+        _held.add(self)
         return True
 
     def release(self) -> None:
@@ -97,3 +90,15 @@ class RunnerLock:
             fd, self._fd = self._fd, None
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+
+_held: weakref.WeakSet[RunnerLock] = weakref.WeakSet()
+"""Those that a fork copies. What is registered for forks stays for ever, so it is one function for all locks."""
+
+
+def _forget_all() -> None:
+    for lock in list(_held):
+        lock._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -132,6 +132,12 @@ SELECT due_at, execution, seq, purpose FROM perdure_timer WHERE due_at <= ? ORDE
 -- name: next_due
 SELECT min(due_at) FROM perdure_timer;
 
+-- name: need
+-- What a file waits for that nobody runs: has it anything to run now, anything blocked, the newest request, the next timer.
+SELECT EXISTS (SELECT 1 FROM perdure_execution WHERE status NOT IN ('completed', 'waiting', 'continued') AND status IN ('pending', 'running')),
+  EXISTS (SELECT 1 FROM perdure_execution WHERE status NOT IN ('completed', 'waiting', 'continued') AND status = 'blocked'),
+  (SELECT coalesce(max(n), 0) FROM perdure_inbox), (SELECT min(due_at) FROM perdure_timer);
+
 -- name: timer
 SELECT 1 FROM perdure_timer WHERE due_at = ? AND execution = ? AND seq = ? AND purpose = ?;
 
