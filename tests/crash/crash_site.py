@@ -132,12 +132,14 @@ class Site:
 
     def kill(self, *processes: Process) -> None:
         """`kill -9`, all at once."""
+        known = len(self.dooms)
         for process in processes:
             self._doom("kill", process)
             process.popen.send_signal(signal.SIGKILL)
             self.kills += 1
         for process in processes:
             self._gone(process)
+        self.dooms[known:] = [(first, now_us()) for first, _ in self.dooms[known:]]  # it worked until it was dead
 
     def end(self, process: Process) -> None:
         """Ask it to end in order, and wait for that."""
