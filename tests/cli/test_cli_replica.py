@@ -133,3 +133,12 @@ def test_wrong_use_is_refused(cli: Cli, url: str) -> None:
     ):
         done = cli(*wrong)
         assert (done.code, "error: " in done.err) == (2, True), wrong
+
+
+def test_a_worker_streams_to_where_the_file_says(cli: Cli, url: str) -> None:
+    text = f'[worker]\nreplicate = "{url}"\nreplica-late = "go-on"\nupload-every = "150ms"\n'
+    (cli.folder / "perdure.toml").write_text(text)
+    worker = cli.worker()
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE_S) == 0
+    assert (cli.folder / "bucket" / "current.json").exists()
