@@ -1,6 +1,7 @@
 """S3 servers on loopback: rclone for data, which is quick, and moto for leases, which rclone has not got.
 
-Both keep everything in memory: a bucket is not on the disk that commits wait for. Keys of theirs are in the environment while they run. What is not installed is `NotHere`.
+Both keep everything in memory: a bucket is not on the disk that commits wait for. Keys of theirs are in the environment
+while they run. What is not installed is `NotHere`.
 """
 
 from __future__ import annotations
