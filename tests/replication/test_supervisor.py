@@ -313,6 +313,16 @@ async def test_it_starts_where_aws_ca_bundle_is_set(
         assert made.restarts == 0
 
 
+async def test_it_leaves_a_cpu_to_us(book: Book, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpus = max(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1, 2)
+    assert litestream.beside_us({}) == {"GOMAXPROCS": str(cpus - 1)}
+    assert litestream.beside_us({"GOMAXPROCS": "7"}) == {"GOMAXPROCS": "7"}  # what the user says counts
+    if sys.platform == "linux":
+        monkeypatch.delenv("GOMAXPROCS", raising=False)
+        async with streaming(book, target) as made:
+            assert f"GOMAXPROCS={cpus - 1}\0" in Path(f"/proc/{made.pid}/environ").read_text()
+
+
 async def test_an_upload_that_did_not_end_in_time_is_told(book: Book, tmp_path: Path) -> None:
     """Litestream itself ends with exit code 0 then."""
     with black_hole() as endpoint:

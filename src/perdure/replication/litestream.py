@@ -108,6 +108,13 @@ def environment(credentials: Mapping[str, str]) -> dict[str, str]:
     return found | dict(credentials)
 
 
+def beside_us(environment: Mapping[str, str]) -> dict[str, str]:
+    """Add to the environment of one that streams while we work: a CPU stays ours. With two, it took both at times, and
+    work at full speed was 15 to 20 % slower for it."""
+    cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return {"GOMAXPROCS": str(max(cpus - 1, 1)), **environment}
+
+
 def run(arguments: Sequence[str], credentials: Mapping[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
     """Run it once and wait. Raises `LitestreamFailed` with what it said."""
     command = [str(find()), *arguments]

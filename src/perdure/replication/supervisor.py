@@ -181,7 +181,7 @@ class Supervisor:
         try:
             process = self._process = await asyncio.create_subprocess_exec(
                 str(litestream.find()), "replicate", "-config", str(configuration), "-no-expand-env",
-                env=litestream.environment(self.credentials),
+                env=litestream.beside_us(litestream.environment(self.credentials)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=log.writing_end,
