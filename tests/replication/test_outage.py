@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ from perdure.replication.target import Target
 
 Until = Callable[..., Any]
 FAST = Settings(final_sync_s=20.0)
-PATIENCE_S = 60.0
+OUTAGE_S = float(os.environ.get("PERDURE_OUTAGE_S") or 0)
+"""How long an outage lasts at the least: some minutes by hand."""
+PATIENCE_S = 60.0 + OUTAGE_S
 
 
 @pytest.fixture
@@ -73,6 +76,8 @@ async def test_local_work_goes_on_and_the_replica_catches_up(
             await keep_busy_until(engine, lambda: alarms and (trouble != "drop" or found._stall.outage))
             assert alarms[0].seconds > 0.6
             assert found.lag().commits > 0
+            began = time.monotonic()
+            await keep_busy_until(engine, lambda: time.monotonic() > began + OUTAGE_S)
             with pytest.raises(NotReplicated):
                 await engine.start(count, 1, id="not there", durability="replicated")
         proxy.make("none")
