@@ -19,7 +19,7 @@ from streaming import Book, fetch, streaming, uploaded
 
 from perdure import Engine, activity, workflow
 from perdure.errors import NotReplicated
-from perdure.replication import stall
+from perdure.replication import lookout, stall
 from perdure.replication import stream as stream_module
 from perdure.replication import supervisor as supervisor_module
 from perdure.replication.litestream import Settings
@@ -62,7 +62,7 @@ async def test_local_work_goes_on_and_the_replica_catches_up(
 ) -> None:
     if trouble == "drop":  # Litestream awaits the answers that were lost for a day
         monkeypatch.setattr(stall, "STUCK_S", 0.5)
-        monkeypatch.setattr(stream_module, "PROBE_S", 0.5)
+        monkeypatch.setattr(lookout, "PROBE_S", 0.5)
     alarms: list[Lag] = []
     replica = Replica(url, wait_s=0.3, lag_alarm_s=0.6, on_lag=alarms.append, settings=FAST)
     async with Engine(database, ALL, replicate=replica) as engine:
@@ -73,7 +73,7 @@ async def test_local_work_goes_on_and_the_replica_catches_up(
         for number in range(20):
             await (await engine.start(count, 3, id=f"during-{number}")).result(10)
         if trouble != "slow":
-            await keep_busy_until(engine, lambda: alarms and (trouble != "drop" or found._stall.outage))
+            await keep_busy_until(engine, lambda: alarms and (trouble != "drop" or found.lookout.stall.outage))
             assert alarms[0].seconds > 0.6
             assert found.lag().commits > 0
             began = time.monotonic()
@@ -129,7 +129,7 @@ async def test_one_that_does_not_see_that_an_outage_is_over_is_started_anew(
         os.kill(supervisor.pid or 0, signal.SIGSTOP)
         proxy.make("away")
         await (await engine.start(count, 2)).result(10)
-        await until(lambda: found._stall.outage)
+        await until(lambda: found.lookout.stall.outage)
         assert "does not answer" in (found.problem or "")
         assert supervisor.restarts == 0
         proxy.make("none")

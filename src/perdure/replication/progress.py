@@ -85,6 +85,8 @@ class Progress:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="perdure-replication")
         self._trip_s = 0.05
         """How long it takes of late from a question until what it covers is in the bucket."""
+        self.ending = False
+        """Litestream is told to stop: that it does not answer then is no news."""
         self._trusted = False
         self._life = 0
         """Which Litestream is asked: an answer of the one before says nothing."""
@@ -186,9 +188,8 @@ class Progress:
             return
         if isinstance(positions, ControlError):
             if self.problem is None:
-                level = (
-                    logging.WARNING if self.arrived.is_set() else logging.DEBUG
-                )  # at the beginning it is to be expected
+                expected = self.ending or not self.arrived.is_set()  # at the end, and at the beginning
+                level = logging.DEBUG if expected else logging.WARNING
                 logger.log(level, "what is in the bucket is not known for now: %s", positions.message)
             self.problem = positions.message
             self._ask_in(LATER_S)

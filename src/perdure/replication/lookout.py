@@ -1,0 +1,79 @@
+"""Looks now and then how a stream is doing, and does what can be done: the alarm, the log's size, a Litestream stuck.
+
+Nothing of it waits for the bucket for long, and nothing stops the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from perdure.errors import PerdureError
+from perdure.replication.refusal import BucketUnreachable
+from perdure.replication.stall import Stall
+
+if TYPE_CHECKING:
+    from perdure.replication.stream import LitestreamStream
+
+logger = logging.getLogger("perdure.replication")
+
+PROBE_S = 3.0
+"""How long an answer of the bucket is waited for that only shows whether it is there."""
+
+
+class Lookout:
+    """See the module. Belongs to one stream, from its beginning to its end."""
+
+    def __init__(self, stream: LitestreamStream) -> None:
+        self.stream = stream
+        self.stall = Stall(stream.site.loop.time())
+        self._alarmed = False
+        self._long_log = False
+
+    async def look(self) -> None:
+        """Look once. Raises `BucketUnreachable` when nothing arrives because of that."""
+        self._raise_alarm()
+        self._bound_log()
+        await self._nudge()
+
+    def _raise_alarm(self) -> None:
+        stream, lag = self.stream, self.stream.lag()
+        late = lag.seconds > stream.replica.lag_alarm_s
+        if late == self._alarmed:
+            return
+        self._alarmed = late
+        level = logging.ERROR if late else logging.WARNING
+        why = f": {stream.problem}" if stream.problem else ""
+        logger.log(
+            level, "%s: the replica is %d commits, %.1f s behind%s", stream.site.path, lag.commits, lag.seconds, why
+        )
+        if stream.replica.on_lag is not None:
+            stream.replica.on_lag(lag)
+
+    def _bound_log(self) -> None:
+        """While Litestream is away empty the log ourselves; while it is there that is its task, and we watch it."""
+        stream = self.stream
+        size = stream.site.store.log_bytes()
+        long = size > stream.replica.log_limit_bytes
+        if long and not self._long_log:
+            logger.warning("%s: its log has grown to %d bytes", stream.site.path, size)
+        self._long_log = long
+        if long and stream.supervisor is not None and stream.supervisor.pid is None:
+            stream.site.store.checkpoint()
+
+    async def _nudge(self) -> None:
+        """Start a Litestream anew that does not see that an outage is over."""
+        stream, progress, now = self.stream, self.stream.progress, self.stream.site.loop.time
+        waits = progress.replicated < 0 or stream.lag().commits
+        if not self.stall.look(progress.replicated, int(waits), now()) or stream.supervisor is None:
+            return
+        try:
+            async with asyncio.timeout(PROBE_S):
+                await stream.epochs.current()
+        except (PerdureError, TimeoutError):
+            self.stall.answered(False, now())
+            raise BucketUnreachable(f"{stream.bucket.name} does not answer") from None
+        if self.stall.answered(stream.beacon.problem is None, now()):
+            logger.warning("%s: the bucket answers and nothing arrives: litestream is started anew", stream.site.path)
+            stream.supervisor.nudge()
