@@ -187,6 +187,43 @@ async def test_the_log_is_kept_in_bounds_while_litestream_is_away(
     assert (await restore(replica.target, tmp_path / "restored.db")).executions == 5
 
 
+@pytest.mark.parametrize("trouble", ["away", "503", "no writes"])
+async def test_what_an_outage_leaves_on_the_disk_is_kept_in_bounds(
+    proxy: Interference, url: str, database: Path, tmp_path: Path, until: Until, monkeypatch: pytest.MonkeyPatch,
+    trouble: Trouble,
+) -> None:  # fmt: skip
+    """Where requests fail Litestream stops emptying the log; where they are refused it makes one file after another."""
+    monkeypatch.setattr(stall, "STUCK_S", 0.3)
+    monkeypatch.setattr(lookout, "PROBE_S", 0.5)
+    monkeypatch.setattr(stream_module, "LOOK_EVERY_S", 0.05)
+    replica = Replica(url, log_limit_bytes=300_000, settings=FAST)
+    async with Engine(database, [filled], replicate=replica) as engine:
+        found = replica.streams[0]
+        await until(lambda: found._announced and found.lag().commits == 0, PATIENCE_S)
+        found.beacon.at_most_every_s = 0.1
+        proxy.make(trouble)
+        supervisor, done = found.supervisor, 0
+        assert supervisor is not None
+        async with asyncio.timeout(PATIENCE_S):
+            while supervisor.problem != "litestream rests until the bucket answers":
+                await (await engine.start(filled, 5, 20_000)).result(30)
+                done += 1
+        assert supervisor.pid is None
+        assert "rests" in (found.problem or "") or "does not answer" in (found.problem or "")
+        left = found.waiting_bytes()
+        for _ in range(5):
+            await (await engine.start(filled, 10, 50_000)).result(30)
+            await until(lambda: found.site.store.log_bytes() <= replica.log_limit_bytes)
+            done += 1
+        assert found.waiting.bytes(found.progress.positions.replicated_txid) <= left
+        assert supervisor.pid is None
+        proxy.make("none")
+        await until(lambda: found.lag().commits == 0 and found.problem is None, PATIENCE_S)
+        await (await engine.start(filled, 1, 1)).result(30)
+    assert found.complete
+    assert (await restore(Target.parse(url), tmp_path / "restored.db")).executions == done + 1
+
+
 def kill_it(found: LitestreamStream) -> None:
     assert found.supervisor is not None
     assert found.supervisor.pid is not None

@@ -210,6 +210,25 @@ async def test_one_that_is_nudged_begins_anew_without_a_pause(book: Book, target
         assert fetch(target, tmp_path) == list(range(10))
 
 
+async def test_one_that_rests_is_started_again_only_when_it_is_wanted(
+    book: Book, target: Target, tmp_path: Path, until: Until
+) -> None:
+    async with streaming(book, target) as made:
+        for again in (made.nudge, None):
+            book.add(10)
+            made.rest()
+            await until(lambda: made.pid is None and "rests" in (made.problem or ""))
+            book.checkpoint()
+            book.add(10)
+            if again is not None:
+                made.on_ready = (ready := asyncio.Event()).set
+                again()
+                await asyncio.wait_for(ready.wait(), 60.0)
+                assert made.problem is None
+        assert await made.stop()
+    assert fetch(target, tmp_path) == list(range(40))
+
+
 async def test_a_second_supervisor_is_refused_and_harms_nothing(
     book: Book, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,8 @@
-"""Looks now and then how a stream is doing, and does what can be done: the alarm, the log's size, a Litestream stuck.
+"""Looks now and then how a stream is doing, and does what can be done.
 
-Nothing of it waits for the bucket for long, and nothing stops the engine.
+1. The alarm is raised when the replica is too far behind, and taken back.
+2. What an outage leaves on this disk is kept in bounds: `log_limit_bytes`, or as much as the file has.
+3. After an outage Litestream is started anew if it does not see by itself that it is over.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from perdure.replication.stall import Stall
 
 if TYPE_CHECKING:
     from perdure.replication.stream import LitestreamStream
+    from perdure.replication.supervisor import Supervisor
 
 logger = logging.getLogger("perdure.replication")
 
@@ -63,17 +66,35 @@ class Lookout:
             stream.site.store.checkpoint()
 
     async def _nudge(self) -> None:
-        """Start a Litestream anew that does not see that an outage is over."""
+        """Start a Litestream anew that does not see that an outage is over; end one that only fills the disk in it."""
         stream, progress, now = self.stream, self.stream.progress, self.stream.site.loop.time
         waits = progress.replicated < 0 or stream.lag().commits
         if not self.stall.look(progress.replicated, int(waits), now()) or stream.supervisor is None:
             return
-        try:
-            async with asyncio.timeout(PROBE_S):
-                await stream.epochs.current()
-        except (PerdureError, TimeoutError):
-            self.stall.answered(False, now())
-            raise BucketUnreachable(f"{stream.bucket.name} does not answer") from None
-        if self.stall.answered(stream.beacon.problem is None, now()):
+        well = there = await self._answers()
+        if well:
+            well = stream.beacon.problem is None  # it may be there, and refuse to be written to
+        if self.stall.answered(well, now()):
             logger.warning("%s: the bucket answers and nothing arrives: litestream is started anew", stream.site.path)
             stream.supervisor.nudge()
+        elif not well and stream.supervisor.pid is not None:
+            self._rest_if_full(stream.supervisor)
+        if not there:
+            raise BucketUnreachable(f"{stream.bucket.name} does not answer")
+
+    async def _answers(self) -> bool:
+        try:
+            async with asyncio.timeout(PROBE_S):
+                await self.stream.epochs.current()
+        except (PerdureError, TimeoutError):
+            return False
+        return True
+
+    def _rest_if_full(self, supervisor: Supervisor) -> None:
+        """End Litestream when the log, or what it cannot upload, is larger than all of the file: begun anew it uploads
+        that. In an outage it empties the log no more, or makes ever more files, and local work needs the disk."""
+        stream = self.stream
+        size = max(stream.site.store.log_bytes(), stream.waiting_bytes())
+        if size > max(stream.replica.log_limit_bytes, stream.site.path.stat().st_size):
+            logger.warning("%s: %d bytes wait: litestream rests until the bucket answers", stream.site.path, size)
+            supervisor.rest()

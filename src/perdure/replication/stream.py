@@ -30,6 +30,7 @@ from perdure.replication.litestream import Source
 from perdure.replication.lookout import Lookout
 from perdure.replication.progress import Lag, Progress
 from perdure.replication.supervisor import Supervisor
+from perdure.replication.waiting import Waiting
 from perdure.store.sqlite.schema import migrations
 from perdure.store.sqlite.watermark import Watermark
 
@@ -63,6 +64,7 @@ class LitestreamStream:
         self._held: dict[int, tuple[asyncio.TimerHandle, Arrived]] = {}
         self._keys = 0
         self._loop_thread = threading.get_ident()
+        self.waiting = Waiting(site.path.with_name(f".{site.path.name}-litestream"))
         self._announced = False
         self.lookout = Lookout(self)
         self.complete = True
@@ -136,6 +138,10 @@ class LitestreamStream:
 
     def lag(self) -> Lag:
         return self.progress.lag()
+
+    def waiting_bytes(self) -> int:
+        """Add up what waits to be uploaded; what Litestream has not looked at yet is in the log only."""
+        return self.waiting.bytes(self.progress.positions.replicated_txid) or self.site.store.log_bytes()
 
     @property
     def problem(self) -> str | None:

@@ -9,6 +9,7 @@
     stopped ────────▶ running ─────────────────────────▶ waiting ──(backoff, checkpoint)──▶ running
        ▲                 │ stop: SIGTERM, it uploads the rest, SIGKILL after `final_sync_s`
        └─────────────────┘
+       `rest` kills it, and only `nudge` or `stop` have it started again: in an outage it may fill this disk
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ class Supervisor:
         self._process: asyncio.subprocess.Process | None = None
         self._log: ChildLog | None = None
         self._nudged = False
+        self._awake = asyncio.Event()
+        self._awake.set()
         self._folder: Path | None = None
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
@@ -102,6 +105,7 @@ class Supervisor:
     async def stop(self, *, upload: bool = True) -> bool:
         """End it; give whether it has uploaded everything first. Without `upload`, for one whose writes must not go on,
         at once."""
+        self._awake.set()
         clean = upload and await self._take_up()
         task, self._task = self._task, None
         if task is not None:
@@ -143,6 +147,15 @@ class Supervisor:
     def nudge(self) -> None:
         """Have it begin anew, at once. After an outage it means to wait, for minutes perhaps, and an answer that was
         lost on its way it awaits for a day. Nothing is lost: what it has taken up lies beside the file."""
+        self._awake.set()
+        self._kill()
+
+    def rest(self) -> None:
+        """End it, and do not start it again before it is nudged."""
+        self._awake.clear()
+        self._kill()
+
+    def _kill(self) -> None:
         if self._process is not None and self._process.returncode is None:
             self._nudged = True
             with contextlib.suppress(ProcessLookupError):
@@ -153,6 +166,9 @@ class Supervisor:
     async def _keep_running(self) -> None:
         deaths = 0
         while True:
+            if not self._awake.is_set():
+                self.problem = "litestream rests until the bucket answers"
+                await self._awake.wait()
             began = time.monotonic()
             try:
                 self.checkpoint()
