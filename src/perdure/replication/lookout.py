@@ -68,17 +68,18 @@ class Lookout:
     async def _nudge(self) -> None:
         """Start a Litestream anew that does not see that an outage is over; end one that only fills the disk in it."""
         stream, progress, now = self.stream, self.stream.progress, self.stream.site.loop.time
-        waits = progress.replicated < 0 or stream.lag().commits
-        if not self.stall.look(progress.replicated, int(waits), now()) or stream.supervisor is None:
+        waits, supervisor = progress.replicated < 0 or stream.lag().commits, stream.supervisor
+        stuck = self.stall.look(progress.replicated, int(waits), now())
+        if supervisor is None or not (stuck or supervisor.resting):
             return
         well = there = await self._answers()
         if well:
             well = stream.beacon.problem is None  # it may be there, and refuse to be written to
-        if self.stall.answered(well, now()):
+        if self.stall.answered(well, now()) or (well and supervisor.resting):
             logger.warning("%s: the bucket answers and nothing arrives: litestream is started anew", stream.site.path)
-            stream.supervisor.nudge()
-        elif not well and stream.supervisor.pid is not None:
-            self._rest_if_full(stream.supervisor)
+            supervisor.nudge()
+        elif not well and not supervisor.resting:
+            self._rest_if_full(supervisor)
         if not there:
             raise BucketUnreachable(f"{stream.bucket.name} does not answer")
 

@@ -155,6 +155,10 @@ class Supervisor:
         self._awake.clear()
         self._kill()
 
+    @property
+    def resting(self) -> bool:
+        return not self._awake.is_set()
+
     def _kill(self) -> None:
         if self._process is not None and self._process.returncode is None:
             self._nudged = True
@@ -166,7 +170,7 @@ class Supervisor:
     async def _keep_running(self) -> None:
         deaths = 0
         while True:
-            if not self._awake.is_set():
+            if self.resting:
                 self.problem = "litestream rests until the bucket answers"
                 await self._awake.wait()
             began = time.monotonic()
