@@ -120,6 +120,7 @@ async def test_one_that_does_not_see_that_an_outage_is_over_is_started_anew(
     """Litestream's pauses after an outage double, up to five minutes. Here one that stands still waits for ever."""
     monkeypatch.setattr(stall, "STUCK_S", 0.3)
     monkeypatch.setattr(stream_module, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(supervisor_module, "HEALTH_EVERY_S", 3600.0)  # which sees that it hangs, later
     replica = Replica(url, settings=FAST)
     async with Engine(database, ALL, replicate=replica) as engine:
         found = replica.streams[0]

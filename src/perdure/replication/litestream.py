@@ -24,6 +24,9 @@ from perdure.errors import PerdureError
 TESTED = "0.5.17"
 STRIPPED = ("AWS_CA_BUNDLE", "LITESTREAM_")
 """What its environment must not have, by how the names begin: the first it does not survive, the others set it up."""
+LOOKS_EVERY_S = 1.0
+"""Its `monitor-interval`. After commits of ours it is asked to look, every `interval_s` (see `progress.py`). This is for
+when nobody asks: each look makes a file to upload, and if it looked by itself as often, there would be twice as many."""
 NEVER_PAGES = 4_000_000
 
 
@@ -80,7 +83,7 @@ def config(sources: Sequence[Source], socket: Path, settings: Settings) -> str:
         {
             "path": str(source.database),
             "meta-path": str(source.meta),
-            "monitor-interval": interval,  # must come down together with sync-interval, which alone does nothing
+            "monitor-interval": _duration(max(settings.interval_s, LOOKS_EVERY_S)),
             "truncate-page-n": NEVER_PAGES,  # past it writers would stand still for seconds; we watch the size
             "replica": {**source.replica, "sync-interval": interval},
         }
