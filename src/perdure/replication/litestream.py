@@ -25,8 +25,8 @@ TESTED = "0.5.17"
 STRIPPED = ("AWS_CA_BUNDLE", "LITESTREAM_")
 """What its environment must not have, by how the names begin: the first it does not survive, the others set it up."""
 LOOKS_EVERY_S = 1.0
-"""Its `monitor-interval`. After our commits it is asked to look, every `interval_s` (see `progress.py`). This is for when
-nobody asks: each look makes a file to upload, and if it looked as often by itself, there would be twice as many."""
+"""Its `monitor-interval`, for when nobody asks. After our commits it is asked to look, every `interval_s` (see
+`progress.py`). Each look makes a file to upload: if it looked as often by itself, there would be twice as many."""
 NEVER_PAGES = 4_000_000
 
 
