@@ -113,6 +113,7 @@ def test_a_killed_worker_leaves_no_status_of_its_own(cli: Cli, url: str) -> None
 def test_a_worker_from_a_bucket_is_seen_from_anywhere(cli: Cli, url: str) -> None:
     worker = cli.begin("worker", "shop.py", "--db", url, "--lease", "5s")
     read_until(worker.stderr, "runner with epoch")
+    until(lambda: cli("status", "--db", url).code, lambda code: code == 0)  # nothing lies there at first
     found = until(status(cli, url), lambda told: told.get("runner"))
     assert (found["replication"]["lease"], found["silent"]) == ("held", False)
     assert found["runner"]["holder"] == found["replication"]["holder"]
