@@ -266,6 +266,34 @@ async def test_it_ends_with_its_parent(
     assert found == list(range(len(found)))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody tells it elsewhere")
+async def test_a_commit_that_was_cut_in_the_middle_does_not_spoil_the_replica(tmp_path: Path, until: Until) -> None:
+    """Litestream reads it in the log, where it is before SQLite has made it true. With its parent dead it never becomes
+    so. Litestream must not go on then: what it uploaded next would be made of a state without it."""
+    tool("litestream")
+    target = Target.parse(f"file://{tmp_path}/replica")
+    script, book = Path(__file__).with_name("half_commit.py"), tmp_path / "book.db"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(script.parent), *sys.path])}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, script, book, target.url, stdout=asyncio.subprocess.PIPE, env=environment
+    )
+    try:
+        assert process.stdout is not None
+        child = int(await process.stdout.readline())
+        before = files(target)
+        assert await process.stdout.readline() == b"half\n"
+        await until(lambda: files(target) - before, 60.0)
+    finally:
+        process.kill()
+        await process.wait()
+    await until(lambda: not alive(child), 60.0)
+    assert fetch(target, tmp_path) in ([*range(1_500)], [*range(1_800)])
+
+
+def files(target: Target) -> set[str]:
+    return {path.name for path in Path(target.prefix, "ltx", "0").glob("*.ltx")}
+
+
 async def test_one_that_outlived_its_parent_is_ended_first(
     book: Book, target: Target, owner: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

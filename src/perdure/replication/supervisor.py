@@ -4,6 +4,8 @@
 2. Before every start the log of each database is moved into its file (a TRUNCATE checkpoint): one that begins anew
    then starts with a full snapshot. Without that it can miss pages, and nothing would tell.
 3. Nothing here waits for the bucket. Local work goes on whatever happens to the child.
+4. It does not outlive us. It reads commits in the log, also one that we were killed in, which never becomes true: what
+   it uploaded next would be made of a state without that one, and nothing could be restored.
 
               start                      it died, or hung and was killed
     stopped ────────▶ running ─────────────────────────▶ waiting ──(backoff, checkpoint)──▶ running
@@ -207,7 +209,7 @@ class Supervisor:
                 stderr=log.writing_end,
                 pass_fds=[self.lock.fd, *log.ends],  # who holds the lock lives as long as either of us
                 start_new_session=True,  # Ctrl-C is for us: it is stopped in order
-                preexec_fn=litestream.end_with_parent(signal.SIGTERM),  # it uploads the rest first
+                preexec_fn=litestream.end_with_parent(signal.SIGKILL),  # see 4
             )  # fmt: skip
         except BaseException:
             log.close()
