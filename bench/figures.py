@@ -8,7 +8,7 @@ from typing import Literal
 
 from bench.results import Results
 
-MACHINE_BOUND = ("ms", "s", "MiB", "events/s", "commits/s")
+MACHINE_BOUND = ("ms", "s", "MiB", "events/s", "commits/s", "steps/s")
 """Units of figures that another machine cannot be held to."""
 
 
@@ -64,6 +64,11 @@ def _at_most(id: str, says: str, unit: str, key: str, limit: float | None, grain
     return Figure(id, says, unit, (name,), lambda results: results.median(key), bar, False, grain)
 
 
+def _at_least(id: str, says: str, unit: str, key: str, limit: float) -> Figure:
+    """A figure that is to be large: the median of the sample `key`."""
+    return Figure(id, says, unit, (key.partition(":")[0],), lambda results: results.median(key), Bar(">=", limit))
+
+
 def _commits(id: str, says: str, key: str, limit: float) -> Figure:
     """A latency in units of 1/R."""
     needs = ("raw", key.partition(":")[0])
@@ -111,6 +116,16 @@ FIGURES = (
     _over_r("signal_ratio", "signals of another process to one workflow, per raw commit", "signals", 1),
     _over_r("children_ratio", "one parent, 10,000 children of one step: per raw commit", "children", 1),
     _over_r("sync_def_ratio", "1,000 `def` workflows, 20 `def` steps each: steps per raw commit", "sync_def", 1.5),
+    _at_least("repl_overhead", "1,000 workflows at once with a replica: steps/s by those without", "x",
+              "repl.overhead", 0.85),
+    _at_most("repl_lag_p99_ms", "from a commit until it is in the bucket, nobody waits: 99th percentile", "ms",
+             "repl.lag", 1_500, 50),
+    _at_most("barrier_p50_ms", "start that is answered once it is in the bucket: median", "ms",
+             "repl.barrier:p50", 150, 10),
+    _at_least("barrier_conc_steps_s", "1,000 workflows, each step waits for the bucket", "steps/s",
+              "repl.barrier_conc", 2_000),
+    _at_most("takeover_s", "a worker is told to stop, another one goes on elsewhere: to its first step, 50 MB", "s",
+             "repl.takeover", 3, 0.2),
     _over_r("seq_normal_ratio", 'as seq_ratio, with synchronous="normal" (R stays that of FULL)', "seq_normal"),
     _over_r("conc_normal_ratio", 'as conc_ratio, with synchronous="normal"', "conc_normal"),
 )  # fmt: skip

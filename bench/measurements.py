@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-JOBS, TENANTS = "bench.jobs", "bench.tenants"
+JOBS, TENANTS, REPLICATION = "bench.jobs", "bench.tenants", "bench.replication"
 DBOS, RESTATE = "bench.peers.dbos_jobs", "bench.peers.restate_jobs"
 
 
@@ -26,7 +26,7 @@ RAW = Measurement("raw", "bench.raw", ("--seconds", "0.4", "--rounds", "1"), 1, 
 
 def measurements(*, quick: bool) -> tuple[Measurement, ...]:
     """All jobs, in the order that they run in. `quick` is smaller, and so less exact."""
-    return (*_throughput(quick), *_other(quick), *_peers(quick))
+    return (*_throughput(quick), *_other(quick), *_replication(quick), *_peers(quick))
 
 
 def _throughput(quick: bool) -> tuple[Measurement, ...]:
@@ -65,6 +65,20 @@ def _other(quick: bool) -> tuple[Measurement, ...]:
         job("long", f"steps={20_000 if quick else 100_000}", runs=1 if quick else 2),
         Measurement("tenants", TENANTS, (f"count={100 if quick else 1000}", f"seconds={3 if quick else 10}"), 1, "KiB"),
         job("sleepers", f"count={20_000 if quick else 1_000_000}", f"due={100 if quick else 1000}"),
+    )
+
+
+def _replication(quick: bool) -> tuple[Measurement, ...]:
+    def job(name: str, *arguments: str, unit: str = "ms") -> Measurement:
+        return Measurement(f"repl.{name}", REPLICATION, (name, *arguments), 1, unit)
+
+    many = f"workflows={200 if quick else 1000}"
+    return (
+        job("overhead", many, f"steps={10 if quick else 80}", f"pairs={1 if quick else 3}", unit="x"),
+        job("lag", f"seconds={3 if quick else 8}", many, f"steps={10 if quick else 60}"),
+        job("barrier", f"count={20 if quick else 80}"),
+        job("barrier_conc", many, f"steps={10 if quick else 20}", unit="steps/s"),
+        job("takeover", f"size_mb={10 if quick else 50}", f"rounds={1 if quick else 3}", unit="s"),
     )
 
 

@@ -16,7 +16,8 @@ from bench.run import Outcome
 PROMISED = """seq_ratio conc_ratio conc_vs_dbos seq_vs_dbos conc_vs_restate seq_vs_restate workflows_s_ratio
     start_result_p50_commits start_result_p99_ms cross_p50_ms idle_cpu_pct flat_100k replay_events_s sleepers_start_s
     sleepers_rss_mb timer_p99_ms def_threads cold_ms import_ms bytes_per_step signal_ratio children_ratio
-    sync_def_ratio tenant_idle_kb""".split()
+    sync_def_ratio tenant_idle_kb repl_overhead repl_lag_p99_ms barrier_p50_ms barrier_conc_steps_s
+    takeover_s""".split()
 
 
 def _figure(id: str):

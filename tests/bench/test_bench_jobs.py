@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+BESIDE = Path(sys.executable)
 JOBS = {
     "seq": ("steps=20", "synchronous=normal"),
     "conc": ("workflows=3", "steps=3"),
@@ -34,6 +36,28 @@ JOBS = {
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_gives_its_figures(job, tmp_path):
     command = [sys.executable, "-m", "bench.jobs", job, *JOBS[job], "--dir", str(tmp_path)]
+    assert_figures(command)
+
+
+REPLICATED = {
+    "overhead": ("workflows=3", "steps=3", "pairs=1"),
+    "lag": ("seconds=1", "workflows=3", "steps=3"),
+    "barrier": ("count=3",),
+    "barrier_conc": ("workflows=3", "steps=3"),
+    "takeover": ("size_mb=1", "rounds=1"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", REPLICATED)
+def test_a_job_with_a_replica_gives_its_figures(job, tmp_path):
+    if missing := [name for name in ("litestream", "rclone", "moto_server") if not BESIDE.with_name(name).exists()]:
+        reason = f"{', '.join(missing)} not installed: make setup"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    assert_figures([sys.executable, "-m", "bench.replication", job, *REPLICATED[job], "--dir", str(tmp_path)])
+
+
+def assert_figures(command):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     values = json.loads(done.stdout)["values"]

@@ -113,6 +113,7 @@ def test_a_killed_worker_leaves_no_status_of_its_own(cli: Cli, url: str) -> None
 def test_a_worker_from_a_bucket_is_seen_from_anywhere(cli: Cli, url: str) -> None:
     worker = cli.begin("worker", "shop.py", "--db", url, "--lease", "5s")
     read_until(worker.stderr, "runner with epoch")
+    until(lambda: cli("status", "--db", url).code, lambda code: code == 0)  # nothing lies there at first
     found = until(status(cli, url), lambda told: told.get("runner"))
     assert (found["replication"]["lease"], found["silent"]) == ("held", False)
     assert found["runner"]["holder"] == found["replication"]["holder"]
@@ -133,3 +134,12 @@ def test_wrong_use_is_refused(cli: Cli, url: str) -> None:
     ):
         done = cli(*wrong)
         assert (done.code, "error: " in done.err) == (2, True), wrong
+
+
+def test_a_worker_streams_to_where_the_file_says(cli: Cli, url: str) -> None:
+    text = f'[worker]\nreplicate = "{url}"\nreplica-late = "go-on"\nupload-every = "150ms"\n'
+    (cli.folder / "perdure.toml").write_text(text)
+    worker = cli.worker()
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE_S) == 0
+    assert (cli.folder / "bucket" / "current.json").exists()

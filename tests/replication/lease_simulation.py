@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from perdure.replication.bucket import Found
-from perdure.replication.lease import Lease, LeaseState
+from perdure.replication.lease import Lease
 from perdure.replication.lease_object import KEY, read_record
+from perdure.replication.lease_state import LeaseState
 from perdure.replication.refusal import BucketConflict, BucketUnreachable
 
 TTL_S = 10.0

@@ -22,8 +22,8 @@ from perdure.replication.beacon import decode
 from perdure.replication.bucket import Bucket
 from perdure.replication.claim import Claim
 from perdure.replication.epochs import Epochs
-from perdure.replication.lease import LeaseHeld
 from perdure.replication.lease_object import KEY, LeaseRefused, read_record
+from perdure.replication.lease_state import LeaseHeld
 from perdure.replication.litestream import Settings
 from perdure.replication.replica import Replica
 from perdure.replication.restore import restore

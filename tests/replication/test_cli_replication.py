@@ -150,3 +150,10 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, arguments: tuple[str, .
 def test_a_store_without_conditional_writes_is_refused(rclone: S3Server, bucket_name: str, tmp_path: Path) -> None:
     code, _, err = cli(tmp_path, "worker", SHOP, "--db", rclone.url(bucket_name, "shop"))
     assert (code, "ignores conditional writes" in err, "without a lease" in err) == (1, True, True), err
+
+
+async def test_the_exit_code_is_not_lost_at_the_very_end(tmp_path: Path) -> None:
+    """obstore's threads met an interpreter that was being taken down, one time in fifteen on a busy machine."""
+    url = (tmp_path / "replica").as_uri()
+    found = await asyncio.gather(*(asyncio.to_thread(cli, tmp_path, "restore", url) for _ in range(8)))
+    assert [code for code, _, _ in found] == [3] * 8

@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 import msgspec
 import pytest
-from servers import S3Server, tool
+from servers import tool
 
 from perdure import Engine, activity, workflow
 from perdure.engine.replicator import ReplicationStatus
@@ -93,9 +93,12 @@ def url(tmp_path: Path) -> str:
     return f"file://{tmp_path}/bucket"
 
 
-async def test_a_sound_replica_passes(rclone: S3Server, bucket_name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("server", ["rclone", "moto"])
+async def test_a_sound_replica_passes(
+    request: pytest.FixtureRequest, server: str, bucket_name: str, tmp_path: Path
+) -> None:
     tool("litestream")
-    url = rclone.url(bucket_name, "shop")
+    url = request.getfixturevalue(server).url(bucket_name, "shop")
     status = await fill(tmp_path / "shop.db", url)
     assert (status.problem, status.litestream, status.chores) == (None, "running", {})
     assert "endpoint" not in status.url

@@ -10,8 +10,8 @@ import pytest
 from lease_shop import AWAY, LOOK_S, Shop, kill, seconds, virtually
 from lease_simulation import NOW, TTL_S
 
-from perdure.replication.lease import LeaseHeld, LeaseState
 from perdure.replication.lease_object import KEY, LeaseRecord, LeaseRefused
+from perdure.replication.lease_state import LeaseHeld, LeaseState
 from perdure.replication.refusal import BucketDenied, BucketUnreachable
 
 # --- taking it ------------------------------------------------------------------------------------------------------

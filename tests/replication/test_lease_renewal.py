@@ -12,8 +12,9 @@ from lease_shop import AWAY, LOOK_S, Shop, kill, seconds, virtually
 from lease_simulation import TTL_S, MemoryStore
 
 from perdure.errors import StaleRunner
-from perdure.replication.lease import MARGIN, LeaseLost, LeaseState
+from perdure.replication.lease import MARGIN
 from perdure.replication.lease_object import KEY
+from perdure.replication.lease_state import LeaseLost, LeaseState
 from perdure.replication.refusal import BucketConflict
 from perdure.replication.uptime import uptime_s
 

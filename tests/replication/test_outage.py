@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from streaming import Book, fetch, streaming, uploaded
 
 from perdure import Engine, activity, workflow
 from perdure.errors import NotReplicated
-from perdure.replication import stall
+from perdure.replication import lookout, stall
 from perdure.replication import stream as stream_module
 from perdure.replication import supervisor as supervisor_module
 from perdure.replication.litestream import Settings
@@ -30,7 +31,9 @@ from perdure.replication.target import Target
 
 Until = Callable[..., Any]
 FAST = Settings(final_sync_s=20.0)
-PATIENCE_S = 60.0
+OUTAGE_S = float(os.environ.get("PERDURE_OUTAGE_S") or 0)
+"""How long an outage lasts at the least: some minutes by hand."""
+PATIENCE_S = 60.0 + OUTAGE_S
 
 
 @pytest.fixture
@@ -59,7 +62,7 @@ async def test_local_work_goes_on_and_the_replica_catches_up(
 ) -> None:
     if trouble == "drop":  # Litestream awaits the answers that were lost for a day
         monkeypatch.setattr(stall, "STUCK_S", 0.5)
-        monkeypatch.setattr(stream_module, "PROBE_S", 0.5)
+        monkeypatch.setattr(lookout, "PROBE_S", 0.5)
     alarms: list[Lag] = []
     replica = Replica(url, wait_s=0.3, lag_alarm_s=0.6, on_lag=alarms.append, settings=FAST)
     async with Engine(database, ALL, replicate=replica) as engine:
@@ -70,9 +73,11 @@ async def test_local_work_goes_on_and_the_replica_catches_up(
         for number in range(20):
             await (await engine.start(count, 3, id=f"during-{number}")).result(10)
         if trouble != "slow":
-            await keep_busy_until(engine, lambda: alarms and (trouble != "drop" or found._stall.outage))
+            await keep_busy_until(engine, lambda: alarms and (trouble != "drop" or found.lookout.stall.outage))
             assert alarms[0].seconds > 0.6
             assert found.lag().commits > 0
+            began = time.monotonic()
+            await keep_busy_until(engine, lambda: time.monotonic() > began + OUTAGE_S)
             with pytest.raises(NotReplicated):
                 await engine.start(count, 1, id="not there", durability="replicated")
         proxy.make("none")
@@ -115,6 +120,7 @@ async def test_one_that_does_not_see_that_an_outage_is_over_is_started_anew(
     """Litestream's pauses after an outage double, up to five minutes. Here one that stands still waits for ever."""
     monkeypatch.setattr(stall, "STUCK_S", 0.3)
     monkeypatch.setattr(stream_module, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(supervisor_module, "HEALTH_EVERY_S", 3600.0)  # which sees that it hangs, later
     replica = Replica(url, settings=FAST)
     async with Engine(database, ALL, replicate=replica) as engine:
         found = replica.streams[0]
@@ -124,7 +130,7 @@ async def test_one_that_does_not_see_that_an_outage_is_over_is_started_anew(
         os.kill(supervisor.pid or 0, signal.SIGSTOP)
         proxy.make("away")
         await (await engine.start(count, 2)).result(10)
-        await until(lambda: found._stall.outage)
+        await until(lambda: found.lookout.stall.outage)
         assert "does not answer" in (found.problem or "")
         assert supervisor.restarts == 0
         proxy.make("none")
@@ -180,6 +186,44 @@ async def test_the_log_is_kept_in_bounds_while_litestream_is_away(
     assert not found.complete
     await stream(database, replica.url)
     assert (await restore(replica.target, tmp_path / "restored.db")).executions == 5
+
+
+@pytest.mark.parametrize("trouble", ["away", "503", "no writes"])
+async def test_what_an_outage_leaves_on_the_disk_is_kept_in_bounds(
+    proxy: Interference, url: str, database: Path, tmp_path: Path, until: Until, monkeypatch: pytest.MonkeyPatch,
+    trouble: Trouble,
+) -> None:  # fmt: skip
+    """Where requests fail Litestream stops emptying the log; where they are refused it makes one file after another."""
+    monkeypatch.setattr(stall, "STUCK_S", 0.3)
+    monkeypatch.setattr(lookout, "PROBE_S", 0.5)
+    monkeypatch.setattr(stream_module, "LOOK_EVERY_S", 0.05)
+    replica = Replica(url, log_limit_bytes=300_000, settings=FAST)
+    async with Engine(database, [filled], replicate=replica) as engine:
+        found = replica.streams[0]
+        await until(lambda: found._announced and found.lag().commits == 0, PATIENCE_S)
+        found.beacon.at_most_every_s = 0.1
+        proxy.make(trouble)
+        supervisor, done = found.supervisor, 0
+        assert supervisor is not None
+        async with asyncio.timeout(PATIENCE_S):
+            while supervisor.problem != "litestream rests until the bucket answers":
+                await (await engine.start(filled, 5, 20_000)).result(30)
+                done += 1
+        assert supervisor.pid is None
+        assert "rests" in (found.problem or "") or "does not answer" in (found.problem or "")
+        left = found.waiting_bytes()
+        for _ in range(5):
+            await (await engine.start(filled, 10, 50_000)).result(30)
+            await until(lambda: found.site.store.log_bytes() <= replica.log_limit_bytes)
+            done += 1
+        assert found.waiting.bytes(found.progress.positions.replicated_txid) <= left
+        assert supervisor.pid is None
+        found.lookout.stall.outage = False  # as when something arrived late
+        proxy.make("none")
+        await until(lambda: found.lag().commits == 0 and found.problem is None, PATIENCE_S)
+        await (await engine.start(filled, 1, 1)).result(30)
+    assert found.complete
+    assert (await restore(Target.parse(url), tmp_path / "restored.db")).executions == done + 1
 
 
 def kill_it(found: LitestreamStream) -> None:

@@ -162,6 +162,30 @@ async def test_lost_answers_are_asked_for_again(
     progress.close()
 
 
+@pytest.mark.parametrize("ending", [False, True])
+async def test_no_answer_is_told_once_and_not_at_the_end(
+    litestream: Litestream,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    ending: bool,
+) -> None:
+    monkeypatch.setattr(module, "LATER_S", 0.01)
+    progress = begin(litestream)
+    litestream.commits = litestream.uploaded = 1
+    progress.commit()
+    await until(lambda: progress.arrived.is_set())
+    progress.ending = ending
+    litestream.trouble = ControlError("no answer")
+    progress.commit()
+    asked = litestream.asked
+    await until(lambda: litestream.asked > asked + 2)
+    assert [record.message for record in caplog.records if "not known" in record.message] == (
+        [] if ending else ["what is in the bucket is not known for now: no answer"]
+    )
+    progress.close()
+
+
 async def test_numbers_of_another_litestream_do_not_count(litestream: Litestream, until: Until) -> None:
     """Its numbers may be those of an earlier one, with other content behind them."""
     progress = begin(litestream)

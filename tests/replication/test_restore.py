@@ -68,7 +68,11 @@ async def test_one_epoch_comes_back(target: Target, database: Path, tmp_path: Pa
         await restore(target, tmp_path / "new.db", epoch=7)
 
 
-async def test_an_instant_comes_back(target: Target, database: Path, tmp_path: Path, until: Until) -> None:
+async def test_an_instant_comes_back(
+    rclone: S3Server, bucket_name: str, database: Path, tmp_path: Path, until: Until
+) -> None:
+    tool("litestream")
+    target = Target.parse(rclone.url(bucket_name, "shop"))
     before = datetime.now(UTC)
     moments: list[tuple[datetime, set[str]]] = []
     started: set[str] = set()

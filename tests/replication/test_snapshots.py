@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+import apsw
 import pytest
 
 from perdure import Engine, workflow
@@ -64,6 +66,20 @@ async def test_a_snapshot_restores_to_the_same_content(shop: Path, kept: Snapsho
         assert restored.digests() == original.digests()
     with pytest.raises(InTheWay):
         await restore(target, to, snapshot="latest")
+
+
+@pytest.mark.parametrize("server", ["rclone", "moto"])
+async def test_a_large_one_goes_up_in_parts_and_comes_back(
+    request: pytest.FixtureRequest, server: str, bucket_name: str, shop: Path
+) -> None:
+    with closing(apsw.Connection(str(shop))) as connection:
+        connection.execute("CREATE TABLE noise AS SELECT randomblob(12000000) AS bytes")
+    target = Target.parse(request.getfixturevalue(server).url(bucket_name, "shop"))
+    made = await Snapshots(Bucket.open(target)).take(shop, 7)
+    assert made.size_bytes > 12_000_000
+    done = await restore(target, shop.with_name("restored.db"), snapshot="latest")
+    with Moment(done.path) as restored, Moment(shop) as original:
+        assert restored.digests() == original.digests()
 
 
 async def test_a_database_in_use_is_copied_with_what_is_committed(shop: Path, kept: Snapshots, target: Target) -> None:

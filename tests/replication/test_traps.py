@@ -111,6 +111,32 @@ async def test_two_lives_of_one_path_do_not_meet(target: Target, database: Path,
     assert (await restore(target, tmp_path / "newest.db")).epoch == 3
 
 
+async def test_commits_are_taken_up_because_we_ask(
+    target: Target, database: Path, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By itself Litestream looks seldom: each look makes a file to upload."""
+    monkeypatch.setattr(litestream, "LOOKS_EVERY_S", 3600.0)
+    replica = Replica(target.url)
+    async with Engine(database, ALL, replicate=replica) as engine:
+        found = replica.streams[0]
+        await until(lambda: found._announced, 60.0)
+        for _ in range(3):
+            await (await engine.start(count, 2)).result(10)
+            await until(lambda: found.lag().commits == 0, 60.0)
+
+
+async def test_what_nobody_asks_for_is_taken_up_as_well(tmp_path: Path, until: Until) -> None:
+    tool("litestream")
+    target, book = Target.parse(f"file://{tmp_path}/replica"), Book(tmp_path / "book.db")
+    book.add(1)
+    async with streaming(book, target) as made:
+        await uploaded(made, book.path)
+        before = set((tmp_path / "replica").rglob("*.ltx"))
+        book.add(1)
+        await until(lambda: set((tmp_path / "replica").rglob("*.ltx")) - before, 60.0)
+    book.close()
+
+
 async def test_a_long_read_stalls_nobody_and_is_told(
     target: Target, database: Path, until: Until, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -18,4 +21,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")  # an odd locale must not turn output into a traceback
-    app(args=None if argv is None else list(argv), prog_name="perdure")
+    try:
+        app(args=None if argv is None else list(argv), prog_name="perdure")
+    except SystemExit as ended:
+        if argv is None and "obstore" in sys.modules:
+            _leave(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+        raise
+
+
+def _leave(code: int) -> None:
+    """End the process at once. obstore has threads of its own: one that comes back to an interpreter that is being
+    taken down aborts the process, and the exit code is lost."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)

@@ -19,12 +19,15 @@ from perdure.cli import (
     requesting,
     restoring,
     run,
+    settings,
     showing,
     start,
     status,
     verifying,
     worker,
 )
+from perdure.cli.exits import ExitCode, UsageError
+from perdure.cli.output import complain_about
 
 app = typer.Typer(
     name="perdure",
@@ -33,6 +36,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="The database is perdure.db unless --db or PERDURE_DB names another file; PERDURE_KEYS decrypts it. "
+    "Options may also stand in perdure.toml. "
     "Exit codes: 0 done, 1 failed or something wrong found, 2 wrong use, 3 not found, 4 conflict or closed, "
     "5 the database cannot be used, 124 timed out, 130 interrupted.",
 )
@@ -46,19 +50,36 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def perdure_command(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Durable workflows in one SQLite file: run them, watch them, look after them."""
+    commands: dict[str, Any] = context.command.commands  # type: ignore[attr-defined] # it is a group
+    try:
+        context.default_map = settings.load({name: _options(one) for name, one in commands.items()})
+    except UsageError as error:
+        complain_about(error)
+        raise typer.Exit(ExitCode.USAGE) from None
 
 
-def _add(panel: str, name: str, fn: Callable[..., Any], *examples: str) -> None:
-    """Add a command; its examples end its help."""
+def _options(command: Any) -> dict[str, str]:
+    """Give the options of a command as a file names them, with the names of their parameters."""
+    options = [found for found in command.params if found.param_type_name == "option" and found.name != "help"]
+    return {max(option.opts, key=len).lstrip("-"): option.name for option in options}
+
+
+def _add(panel: str, name: str, fn: Callable[..., Any], *examples: str, variables: str | None = None) -> None:
+    """Add a command; its examples end its help. With `variables` each of its options is also a variable of the
+    environment, whose name begins like that."""
     lines = "\n".join(f"  $ {example}".replace("[", "\\[") for example in examples)
     paragraphs = (fn.__doc__ or "").split("\n\n")
     text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)  # typer keeps the source's line ends
-    app.command(name, help=text, rich_help_panel=panel, epilog=f"[bold]Examples[/bold]\n{lines}")(fn)
+    app.command(
+        name, help=text, rich_help_panel=panel, epilog=f"[bold]Examples[/bold]\n{lines}",
+        context_settings={"auto_envvar_prefix": variables},
+    )(fn)  # fmt: skip
 
 
 RUN, LOOK, STEER, CARE = "Run", "Look", "Steer", "Look after"
@@ -75,6 +96,7 @@ _add(
     "perdure worker shop.py --db shop.db --replicate s3://bucket/prefix/shop",
     "perdure worker shop.py --db s3://bucket/prefix/shop --durability replicated",
     "perdure worker shop.py --db-dir tenants --replicate s3://bucket/prefix --idle 30s",
+    variables="PERDURE",
 )  # fmt: skip
 _add(
     RUN, "start", start.start,

@@ -40,9 +40,7 @@ def worker(
     processes: Annotated[int | None, typer.Option("--processes", min=1, help="For process activities.")] = None,
     deployment: Annotated[
         str | None,
-        typer.Option(
-            "--deployment", envvar="PERDURE_DEPLOYMENT", metavar="NAME", help="Names this version of the code."
-        ),
+        typer.Option("--deployment", metavar="NAME", help="Names this version of the code."),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse code that is not deterministic.")] = False,
     synchronous: Annotated[
@@ -51,14 +49,25 @@ def worker(
     ] = "full",
     replicate: Annotated[
         str | None,
-        typer.Option(
-            "--replicate", envvar="PERDURE_REPLICA", metavar="URL", help="Stream the database to s3://bucket/prefix."
-        ),
+        typer.Option("--replicate", metavar="URL", help="Stream the database to s3://bucket/prefix."),
     ] = None,
     durability: Annotated[
         str,
         typer.Option("--durability", metavar="local|replicated", help="`replicated`: answer once it is in the bucket."),
     ] = "local",
+    upload_every: Annotated[
+        str, typer.Option("--upload-every", metavar="DURATION", help="From a commit to its upload, at the most.")
+    ] = "100ms",
+    replica_wait: Annotated[
+        str,
+        typer.Option("--replica-wait", metavar="DURATION", help="For what is `replicated`: so long it may take."),
+    ] = "30s",
+    replica_late: Annotated[
+        str, typer.Option("--replica-late", metavar="fail|go-on", help="What happens when it takes longer.")
+    ] = "fail",
+    lag_alarm: Annotated[
+        str, typer.Option("--lag-alarm", metavar="DURATION", help="Log an error when the replica is so far behind.")
+    ] = "60s",
     lease: Annotated[
         str,
         typer.Option("--lease", metavar="DURATION", help="With --db s3://…: a dead machine is replaced after this."),
@@ -96,6 +105,8 @@ def worker(
     options.one_of(db, db_dir)
     if durability not in ("local", "replicated"):
         raise UsageError(f"--durability is local or replicated, not {durability}")
+    if replica_late not in ("fail", "go-on"):
+        raise UsageError(f"--replica-late is fail or go-on, not {replica_late}")
     if synchronous not in ("full", "normal"):
         raise UsageError(f"--synchronous is full or normal, not {synchronous}")
     mode: Synchronous = "normal" if synchronous == "normal" else "full"
@@ -103,11 +114,20 @@ def worker(
     logs.configure(logging.DEBUG if verbose else logging.INFO, console)
     loaded = [_load(target) for target in modules]
 
+    in_bucket = db_dir is None and is_bucket(db)
+    if in_bucket and replicate is not None:
+        raise UsageError("--replicate is for a local file", hint="a database in a bucket is streamed back there")
+    url = db if in_bucket else replicate
+    if url is None and (snapshot_every or drill_every):
+        raise UsageError("--snapshot-every and --drill-every need a replica", hint="add --replicate s3://bucket/prefix")
+    replica = None if url is None else replica_of(
+        url, interval_s=seconds(upload_every), wait_s=seconds(replica_wait), late=replica_late.replace("-", "_"),
+        lag_alarm_s=seconds(lag_alarm),
+        snapshot_every_s=positive_seconds(snapshot_every), snapshots_keep=snapshots_keep,
+        drill_every_s=positive_seconds(drill_every), drill_code=tuple(modules),
+    )  # fmt: skip
+
     if db_dir is not None:
-        replica = None if replicate is None else replica_of(
-            replicate, snapshot_every_s=positive_seconds(snapshot_every), snapshots_keep=snapshots_keep,
-            drill_every_s=positive_seconds(drill_every), drill_code=tuple(modules),
-        )  # fmt: skip
         try:
             tenants = Tenants(
                 db_dir, loaded, replicate=replica, lease_s=seconds(lease), idle_s=seconds(idle), max_open=max_open,
@@ -133,16 +153,7 @@ def worker(
         note(f"{engine.path}: {counted(len(engine.registry.by_name), 'workflow')}: {names}", console)
         return engine
 
-    url = db if is_bucket(db) else replicate
-    if is_bucket(db) and replicate is not None:
-        raise UsageError("--replicate is for a local file", hint="a database in a bucket is streamed back there")
-    if url is None and (snapshot_every or drill_every):
-        raise UsageError("--snapshot-every and --drill-every need a replica", hint="add --replicate s3://bucket/prefix")
-    replica = None if url is None else replica_of(
-        url, snapshot_every_s=positive_seconds(snapshot_every), snapshots_keep=snapshots_keep,
-        drill_every_s=positive_seconds(drill_every), drill_code=tuple(modules),
-    )  # fmt: skip
-    if replica is not None and is_bucket(db):
+    if replica is not None and in_bucket:
         code = asyncio.run(work_from_bucket(replica, seconds(lease), make, console, grace))
     else:
         code = asyncio.run(work(make(db, replica), console, grace))

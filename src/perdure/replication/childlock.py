@@ -73,8 +73,8 @@ class ChildLock:
                 where = self.path.parent
                 raise AnotherLitestream(f"litestream (process {pid}) replicates the files in {where} already") from None
             if pid and (free or await asyncio.to_thread(_outlived, pid, parent)):
-                # a last upload of its own is worth less than not to wait for it: ours begins with a snapshot
-                _end(pid, signal.SIGTERM if waited < PATIENCE_S else signal.SIGKILL)
+                # not in order: it may have read a commit that its parent was killed in (see `supervisor.py`)
+                _end(pid, signal.SIGKILL)
             await asyncio.sleep(TRY_EVERY_S)
 
 

@@ -97,7 +97,7 @@ class Chores:
             lease=stream.lease.state.value if stream.lease is not None else None,
             lag_s=round(lag.seconds, 3),
             lag_commits=lag.commits,
-            lag_bytes=self._waiting_bytes() if lag.commits else 0,
+            lag_bytes=stream.waiting_bytes() if lag.commits else 0,
             commits=progress.committed,
             replicated_at=None if at is None else datetime.fromtimestamp(at / 1e6, UTC),
             wal_bytes=stream.site.store.log_bytes(),
@@ -109,16 +109,6 @@ class Chores:
             drill_ok=self.drilled is not None and self.drilled.ok,
             chores=dict(self.problems),
         )
-
-    def _waiting_bytes(self) -> int:
-        """Add up what Litestream has made and not uploaded. What it has not looked at yet is in the log only."""
-        positions, path = self.stream.progress.positions, self.stream.site.path
-        folder = path.with_name(f".{path.name}-litestream") / "ltx" / "0"
-        size = 0
-        for txid in range(positions.replicated_txid + 1, min(positions.txid, positions.replicated_txid + 10_000) + 1):
-            with contextlib.suppress(OSError):
-                size += (folder / f"{txid:016x}-{txid:016x}.ltx").stat().st_size
-        return size or self.stream.site.store.log_bytes()
 
     async def _tell(self) -> None:
         while True:

@@ -28,15 +28,16 @@ import platform
 import secrets
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Self
 
 import msgspec
 
-from perdure.errors import PerdureError, StaleRunner
+from perdure.errors import PerdureError
 from perdure.replication.bucket import Bucket
 from perdure.replication.lease_object import LeaseObject, LeaseRecord, LeaseRefused, Version
+from perdure.replication.lease_state import LeaseHeld, LeaseLost, LeaseState
 from perdure.replication.refusal import BucketConflict, BucketUnreachable
+from perdure.replication.rival import Rival
 from perdure.replication.uptime import uptime_s
 
 logger = logging.getLogger("perdure.replication")
@@ -46,27 +47,6 @@ MARGIN = 0.2
 """The part of the ttl by which a holder stops early: for clocks that run at different speeds, and for a commit that was
 begun just before."""
 LOOK_EVERY_S = 1.0
-
-
-class LeaseState(StrEnum):
-    """Where a lease stands; see the module."""
-
-    IDLE = "idle"
-    WAITING = "waiting"
-    HELD = "held"
-    DOUBTFUL = "doubtful"
-    LOST = "lost"
-    RELEASED = "released"
-
-
-class LeaseHeld(PerdureError):
-    """Another process has the lease, and kept it for as long as was waited."""
-
-    hint = "stop that process, or wait: a lease ends by itself when its holder is silent for its ttl"
-
-
-class LeaseLost(StaleRunner):
-    """Another process has the lease, or may have it: nothing may be committed any more."""
 
 
 def new_holder() -> str:
@@ -106,7 +86,6 @@ class Lease:
         self.holder = holder
         self.ttl_s = ttl_s
         self.floor = floor
-        self.known_dead = known_dead
         self.on_state = on_state
         self.state = LeaseState.IDLE
         self.epoch = 0
@@ -115,8 +94,7 @@ class Lease:
         """What keeps it from being renewed, or why it was lost, in a line; None when nothing does."""
         self._clock, self._now = clock, now
         self._object = LeaseObject(bucket, clock, nonce)
-        self._seen: tuple[LeaseRecord, float] | None = None
-        """What another holder wrote last, and when we first saw it."""
+        self._rival = Rival(bucket.name, known_dead)
         self._valid_until = float("-inf")
         self._renewed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -167,7 +145,7 @@ class Lease:
         self._to(LeaseState.WAITING)
         while not await self._try_to_take(deadline):
             if self._clock() > deadline:
-                raise LeaseHeld(self._who())
+                raise LeaseHeld(self._rival.told(self._clock()))
             await asyncio.sleep(min(self.ttl_s / 10, LOOK_EVERY_S))
         self.problem = None
         self._tasks = [
@@ -226,18 +204,9 @@ class Lease:
 
     async def _take_if_free(self, found: Version | None) -> bool:
         seen_at = self._clock()  # after the answer: what is in it was written before
-        last_epoch, etag = 0, None
-        if found is None:
-            self._seen = None
-        else:
-            other, etag, last_epoch = found.record, found.etag, found.record.epoch
-            if self._seen is None or self._seen[0].nonce != other.nonce:
-                if self._seen is None or self._seen[0].epoch != other.epoch:
-                    logger.info("%s is run by %s (epoch %d)", self.bucket.name, other.holder, other.epoch)
-                self._seen = (other, seen_at)
-            silent = seen_at - self._seen[1] >= other.ttl_s
-            if not (other.released or silent or other.holder in self.known_dead):
-                return False
+        if not self._rival.look(None if found is None else found.record, seen_at):
+            return False
+        last_epoch, etag = (0, None) if found is None else (found.record.epoch, found.etag)
         epoch = max(last_epoch, await self.floor() if self.floor is not None else 0) + 1
         now = self._now()
         record = LeaseRecord(self.holder, epoch, self.ttl_s, "", now, now)
@@ -246,16 +215,6 @@ class Lease:
         except BucketConflict:
             return False
         return self.valid()
-
-    def _who(self) -> str:
-        if self._seen is None:
-            return f"{self.bucket.name}: the lease could not be had"
-        other, since = self._seen
-        left_s = max(0.0, other.ttl_s - (self._clock() - since))
-        return (
-            f"{self.bucket.name} is run by {other.holder} (epoch {other.epoch}); "
-            f"if that is silent from now on, its lease ends in {left_s:.0f} s"
-        )
 
     # --- keeping it -------------------------------------------------------------------------------------------------
 

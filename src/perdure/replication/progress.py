@@ -87,6 +87,8 @@ class Progress:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="perdure-replication")
         self._trip_s = 0.05
         """How long it takes of late from a question until what it covers is in the bucket."""
+        self.ending = False
+        """Litestream is told to stop: that it does not answer then is no news."""
         self._trusted = False
         self._life = 0
         """Which Litestream is asked: an answer of the one before says nothing."""

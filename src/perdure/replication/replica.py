@@ -37,7 +37,8 @@ class Replica:
     lag_alarm_s: float = 60.0
     on_lag: Callable[[Lag], None] | None = None
     log_limit_bytes: int = 64 * 1024 * 1024
-    """How large the local log may get while Litestream is away."""
+    """How large the local log may get while Litestream is away. In an outage so much, or as much as the file has, may
+    wait on this disk."""
     lease: Lease | None = None
     """Held by whoever opened it, for as long as this engine runs."""
     share: Share | None = None

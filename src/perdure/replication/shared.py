@@ -163,6 +163,14 @@ class Seat:
     def nudge(self) -> None:
         self.shared.nudge()
 
+    @property
+    def resting(self) -> bool:
+        return self.shared.supervisor.resting
+
+    def rest(self) -> None:
+        """End Litestream until the bucket answers: it is away for all of them."""
+        self.shared.supervisor.rest()
+
     # --- inside -----------------------------------------------------------------------------------------------------
 
     async def _keep_seated(self) -> None:

@@ -27,11 +27,11 @@ from perdure.replication.chores import Chores
 from perdure.replication.control import ControlError, Positions
 from perdure.replication.epochs import Epochs
 from perdure.replication.litestream import Source
+from perdure.replication.lookout import Lookout
 from perdure.replication.progress import Lag, Progress
-from perdure.replication.refusal import BucketUnreachable
 from perdure.replication.shared import Seat
-from perdure.replication.stall import Stall
 from perdure.replication.supervisor import Supervisor
+from perdure.replication.waiting import Waiting
 from perdure.store.sqlite.schema import migrations
 from perdure.store.sqlite.watermark import Watermark
 
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("perdure.replication")
 
 LOOK_EVERY_S = 1.0
-PROBE_S = 3.0
-"""How long an answer of the bucket is waited for that only shows whether it is there."""
 
 
 class LitestreamStream:
@@ -67,10 +65,9 @@ class LitestreamStream:
         self._held: dict[int, tuple[asyncio.TimerHandle, Arrived]] = {}
         self._keys = 0
         self._loop_thread = threading.get_ident()
-        self._alarmed = False
+        self.waiting = Waiting(site.path.with_name(f".{site.path.name}-litestream"))
         self._announced = False
-        self._long_log = False
-        self._stall = Stall(site.loop.time())
+        self.lookout = Lookout(self)
         self.complete = True
         """Whether everything that is committed is in the bucket; known once it is closed."""
         self.chores = Chores(self)
@@ -143,6 +140,10 @@ class LitestreamStream:
     def lag(self) -> Lag:
         return self.progress.lag()
 
+    def waiting_bytes(self) -> int:
+        """Add up what waits to be uploaded; what Litestream has not looked at yet is in the log only."""
+        return self.waiting.bytes(self.progress.positions.replicated_txid) or self.site.store.log_bytes()
+
     @property
     def problem(self) -> str | None:
         """What keeps commits from getting there, in a line; None when nothing does."""
@@ -160,6 +161,7 @@ class LitestreamStream:
                     await self._begin()
         except (PerdureError, TimeoutError) as error:
             logger.error("%s: %s", self.site.path, error)
+        self.progress.ending = True
         clean = self.supervisor is not None and await self.supervisor.stop(upload=not lost)  # lost: nobody will look
         if clean and not self._announced:
             try:
@@ -228,49 +230,7 @@ class LitestreamStream:
             self.lease.check()
         if not self._announced and self.progress.arrived.is_set():
             await self._announce()
-        self._raise_alarm()
-        self._bound_log()
-        await self._nudge()
-
-    def _bound_log(self) -> None:
-        """While Litestream is away empty the log ourselves; while it is there that is its task, and we watch it."""
-        size = self.site.store.log_bytes()
-        long = size > self.replica.log_limit_bytes
-        if long and not self._long_log:
-            logger.warning("%s: its log has grown to %d bytes", self.site.path, size)
-        self._long_log = long
-        if long and self.supervisor is not None and self.supervisor.pid is None:
-            self.site.store.checkpoint()
-
-    async def _nudge(self) -> None:
-        """Start a Litestream anew that does not see that an outage is over."""
-        lag = self.progress.lag()
-        waits = self.progress.replicated < 0 or lag.commits
-        if not self._stall.look(self.progress.replicated, int(waits), self.site.loop.time()) or self.supervisor is None:
-            return
-        try:
-            async with asyncio.timeout(PROBE_S):
-                await self.epochs.current()
-        except (PerdureError, TimeoutError):
-            self._stall.answered(False, self.site.loop.time())
-            raise BucketUnreachable(f"{self.bucket.name} does not answer") from None
-        if self._stall.answered(self.beacon.problem is None, self.site.loop.time()):
-            logger.warning("%s: the bucket answers and nothing arrives: litestream is started anew", self.site.path)
-            self.supervisor.nudge()
-
-    def _raise_alarm(self) -> None:
-        lag = self.progress.lag()
-        late = lag.seconds > self.replica.lag_alarm_s
-        if late == self._alarmed:
-            return
-        self._alarmed = late
-        level = logging.ERROR if late else logging.WARNING
-        why = f": {self.problem}" if self.problem else ""
-        logger.log(
-            level, "%s: the replica is %d commits, %.1f s behind%s", self.site.path, lag.commits, lag.seconds, why
-        )
-        if self.replica.on_lag is not None:
-            self.replica.on_lag(lag)
+        await self.lookout.look()
 
     def _sync(self) -> Positions:
         if self.supervisor is None:

@@ -4,11 +4,14 @@
 2. Before every start the log of each database is moved into its file (a TRUNCATE checkpoint): one that begins anew
    then starts with a full snapshot. Without that it can miss pages, and nothing would tell.
 3. Nothing here waits for the bucket. Local work goes on whatever happens to the child.
+4. It does not outlive us. It reads commits in the log, also one that we were killed in, which never becomes true: what
+   it uploaded next would be made of a state without that one, and nothing could be restored.
 
               start                      it died, or hung and was killed
     stopped ────────▶ running ─────────────────────────▶ waiting ──(backoff, checkpoint)──▶ running
        ▲                 │ stop: SIGTERM, it uploads the rest, SIGKILL after `final_sync_s`
        └─────────────────┘
+       `rest` kills it, and only `nudge` or `stop` have it started again: in an outage it may fill this disk
 """
 
 from __future__ import annotations
@@ -69,6 +72,8 @@ class Supervisor:
         self._process: asyncio.subprocess.Process | None = None
         self._log: ChildLog | None = None
         self._nudged = False
+        self._awake = asyncio.Event()
+        self._awake.set()
         self._folder: Path | None = None
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
@@ -102,6 +107,7 @@ class Supervisor:
     async def stop(self, *, upload: bool = True) -> bool:
         """End it; give whether it has uploaded everything first. Without `upload`, for one whose writes must not go on,
         at once."""
+        self._awake.set()
         clean = upload and self._task is not None and await self._take_up()
         task, self._task = self._task, None
         if task is not None:
@@ -143,6 +149,19 @@ class Supervisor:
     def nudge(self) -> None:
         """Have it begin anew, at once. After an outage it means to wait, for minutes perhaps, and an answer that was
         lost on its way it awaits for a day. Nothing is lost: what it has taken up lies beside the file."""
+        self._awake.set()
+        self._kill()
+
+    def rest(self) -> None:
+        """End it, and do not start it again before it is nudged."""
+        self._awake.clear()
+        self._kill()
+
+    @property
+    def resting(self) -> bool:
+        return not self._awake.is_set()
+
+    def _kill(self) -> None:
         if self._process is not None and self._process.returncode is None:
             self._nudged = True
             with contextlib.suppress(ProcessLookupError):
@@ -153,6 +172,9 @@ class Supervisor:
     async def _keep_running(self) -> None:
         deaths = 0
         while True:
+            if self.resting:
+                self.problem = "litestream rests until the bucket answers"
+                await self._awake.wait()
             began = time.monotonic()
             try:
                 self.checkpoint()
@@ -181,13 +203,13 @@ class Supervisor:
         try:
             process = self._process = await asyncio.create_subprocess_exec(
                 str(litestream.find()), "replicate", "-config", str(configuration), "-no-expand-env",
-                env=litestream.environment(self.credentials),
+                env=litestream.beside_us(litestream.environment(self.credentials)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=log.writing_end,
                 pass_fds=[self.lock.fd, *log.ends],  # who holds the lock lives as long as either of us
                 start_new_session=True,  # Ctrl-C is for us: it is stopped in order
-                preexec_fn=litestream.end_with_parent(signal.SIGTERM),  # it uploads the rest first
+                preexec_fn=litestream.end_with_parent(signal.SIGKILL),  # see 4
             )  # fmt: skip
         except BaseException:
             log.close()

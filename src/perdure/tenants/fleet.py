@@ -19,7 +19,8 @@ from perdure.replication import beacon
 from perdure.replication.bucket import Bucket
 from perdure.replication.chores import TRANSFER_TIMEOUT_S
 from perdure.replication.epochs import Epochs, EpochsDamaged
-from perdure.replication.lease import Lease, LeaseHeld, lease_refused, new_holder
+from perdure.replication.lease import Lease, lease_refused, new_holder
+from perdure.replication.lease_state import LeaseHeld
 from perdure.replication.refusal import BucketUnreachable
 from perdure.replication.replica import Replica
 from perdure.replication.shared import Share, SharedLitestream
