@@ -61,8 +61,8 @@ class Shadow:
         self.broken = ""
         self.was_blocked = False
         """Its code did not fit its history when its status changed last, or may not have."""
-        self.began = False
-        """Its code had run when the commit before this one was made."""
+        self.began = 0
+        """How many events it had when its code had first run; 0 before."""
 
     def __str__(self) -> str:
         return f"{self.id} (run {self.number})"
@@ -156,9 +156,9 @@ class Shadow:
             return self._problem_when_closed(closing)
         if self.deadline_at is not None and self.replayed > 1 and status not in (Status.PAUSED, Status.BLOCKED):
             late = self.events[-1].at > self.deadline_at and not self.told(Kind.TIMED_OUT)
-            if late and self.began:
+            if late and self.began not in (0, len(self.events)):  # what it began with in one commit may be late
                 return f"went on to {self.events[-1].at} though its time was up at {self.deadline_at}"
-        self.began = self.replayed > 0
+        self.began = self.began or self.replayed
         if status.closed or self.row[6] is not None:
             return f"is {status}, ended at {self.row[6]}, and its history has no end"
         if status is Status.BLOCKED or self.replayed < len(self.events) or self.events[-1].kind is Kind.REOPENED:

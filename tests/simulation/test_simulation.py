@@ -38,6 +38,7 @@ ONCE = {
     40001754: "engines that could not take over waited for a lock that was free already (the simulation's mistake)",
     60000280: "a signal to the run before was moved to one that is paused, and not seen by a resume in the same batch",
     60001068: "an activity was answered from outside in the batch that takes it up again, and started all the same",
+    1068260641783: "an execution that began late was blamed at the next commit (the simulation's mistake)",
     569962989335: "a run had ended and was replaced before a cancel came to it (the simulation's mistake)",
 }
 """Seeds that once showed a mistake. What a seed does changes with the simulation, so the engine's left direct tests
