@@ -100,7 +100,7 @@ async def test_old_epochs_go_once_no_restore_can_want_them(
     assert (await restore(target, tmp_path / "before.db", epoch=2)).executions == 2
 
 
-async def test_without_a_valid_lease_no_epoch_is_deleted(
+async def test_no_epoch_is_deleted_without_a_valid_lease_nor_ever_our_own(
     moto: S3Server, bucket_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tool("litestream")
@@ -113,12 +113,17 @@ async def test_without_a_valid_lease_no_epoch_is_deleted(
         Engine(claim.path, workflows=[double], replicate=claim.replica) as engine,
     ):
         await (await engine.start(double, 2, id="b", durability="replicated")).result()
-        await began(epochs, timedelta(hours=25))
         chores = claim.replica.streams[0].chores
+        await chores.close()  # from here on only when we say so
+        await began(epochs, timedelta(hours=25))
         with monkeypatch.context() as doubtful:
             doubtful.setattr(claim.lease, "valid", lambda: False)
             with pytest.raises(StoreError, match="in doubt"):
                 await chores._expire()
             assert await epochs.all() == [1, 2]
+        await chores._expire()
+        assert await epochs.all() == [2]
+        current = await epochs.current()  # of one that replaced us long ago
+        await epochs.bucket.put(KEY, msgspec.json.encode(msgspec.structs.replace(current, epoch=3, path="00000003")))
         await chores._expire()
         assert await epochs.all() == [2]
