@@ -17,6 +17,7 @@ from perdure import Engine, activity, workflow
 from perdure.engine.replicator import ReplicationStatus
 from perdure.replication import beacon
 from perdure.replication.bucket import Bucket
+from perdure.replication.chores import Chores
 from perdure.replication.drill import drill
 from perdure.replication.drill_report import DrillReport, Verdict
 from perdure.replication.epochs import path_of
@@ -180,8 +181,34 @@ async def test_without_a_record_nothing_is_proved(url: str, tmp_path: Path) -> N
     bucket = Bucket.open(target)
     for entry in await bucket.entries("records"):
         await bucket.delete(entry.key)
-    report = await drill(target)
-    assert [one.check for one in report.problems] == ["content"]
+    stopped = await drill(target)
+    assert stopped.ok, "it may have stopped before it made one"
+    assert verdicts(stopped)["content"] is Verdict.NOTE
+    assert verdicts(stopped)["histories"] is Verdict.OK, "the rest is looked at"
+
+    found = await bucket.get(beacon.KEY)
+    assert found is not None
+    told = beacon.decode(found.data)
+    for other in ({"holder": "shop-1:7"}, {"epoch": told.epoch - 1}):  # it runs, or another one is what stopped
+        await bucket.put(beacon.KEY, beacon.encode(msgspec.structs.replace(told, **other)))
+        report = await drill(target)
+        assert [one.check for one in report.problems] == ["content"], details(report)
+
+
+async def test_a_runner_that_stops_before_its_first_record_is_no_problem(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(chores: Chores) -> float:
+        await asyncio.Event().wait()
+        return 0.0
+
+    monkeypatch.setattr(Chores, "_record", never)  # that it had no time for it
+    async with Engine(tmp_path / "shop.db", workflows=[count], replicate=Replica(url)) as engine:
+        await (await engine.start(count, 1, id="1", durability="replicated")).result()
+    report = await drill(Target.parse(url), code=[count])
+    assert report.ok, details(report)
+    assert verdicts(report)["content"] is Verdict.NOTE
+    assert "stopped before" in details(report)
 
 
 async def test_a_runner_that_went_silent_is_a_problem(url: str, tmp_path: Path) -> None:

@@ -175,3 +175,20 @@ async def test_an_epoch_is_removed_only_when_it_is_older_than_the_truth(bucket: 
             await epochs.remove(epoch)
     assert await epochs.remove(1) == 1
     assert await epochs.all() == [2, 3]
+
+
+async def test_an_epoch_is_expired_once_a_later_one_was_the_truth_already(folder: Bucket) -> None:
+    epochs = Epochs(folder, Clock())
+    assert await epochs.expired(NOON) == []
+    await stream(folder, *range(1, 8))
+    for epoch in (2, 4, 6):  # at noon, one and two o'clock; the others never were the truth
+        await epochs.advance(epoch, database_id="d")
+    for hours, expired in (
+        (0, []),
+        (0.5, [1]),
+        (1, [1]),
+        (1.5, [1, 2, 3]),
+        (2.5, [1, 2, 3, 4, 5]),
+        (99, [1, 2, 3, 4, 5]),
+    ):
+        assert await epochs.expired(NOON + timedelta(hours=hours)) == expired, hours

@@ -1,4 +1,5 @@
-"""What a runner does beside the stream: tells how it is doing, records digests, takes snapshots, has drills run.
+"""What a runner does beside the stream: tells how it is doing, records digests, deletes old epochs, takes snapshots,
+has drills run.
 
 1. None of it delays a commit or stops the engine. What goes wrong is logged once, and is in the status until it works.
 2. What is slow runs on a thread, a drill in a process of its own. Closing waits for none of it.
@@ -39,6 +40,8 @@ logger = logging.getLogger("perdure.replication")
 TELL_EVERY_S = 1.0
 AGAIN_S = 60.0
 """After a chore that failed."""
+EXPIRE_EVERY_S = 3600.0
+"""How often it is looked for old epochs, besides at the beginning."""
 TRANSFER_TIMEOUT_S = 120.0
 """For one request that carries a part of a snapshot."""
 
@@ -66,7 +69,10 @@ class Chores:
     def start(self) -> None:
         """Begin, with the stream."""
         self.file.remove()
-        work: list[tuple[str, Callable[[], Awaitable[float]]]] = [("record", self._record)]
+        work: list[tuple[str, Callable[[], Awaitable[float]]]] = [
+            ("record", self._record),
+            ("expiry", self._expire),
+        ]
         if self.replica.snapshot_every_s is not None:
             work.append(("snapshot", self._snapshot))
         if self.replica.drill_every_s is not None:
@@ -178,6 +184,18 @@ class Chores:
         if self.stream.supervisor is None:
             raise ControlError("litestream is not running")
         return Control(self.stream.supervisor.control.path, records.HELD_S).sync(self.stream.site.path)
+
+    async def _expire(self) -> float:
+        """Delete the epochs before ours that no restore can need any more: each start of a runner makes one."""
+        stream = self.stream
+        await stream.progress.reached()  # now ours is the truth
+        kept = timedelta(seconds=self.replica.settings.retention_s)
+        for epoch in await stream.epochs.expired(datetime.now(UTC) - kept):
+            stream.check()
+            if epoch < stream.epoch:  # we may have been replaced
+                objects = await stream.epochs.remove(epoch)
+                logger.info("%s: deleted the old epoch %d, %d objects", stream.site.path, epoch, objects)
+        return EXPIRE_EVERY_S
 
     async def _snapshot(self) -> float:
         every_s = self.replica.snapshot_every_s or 0.0

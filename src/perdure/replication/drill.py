@@ -10,6 +10,7 @@ restores twice, to a temporary place:
   and, with the code given, that a sample of histories replays.
 
 It also asks whether the runner was heard of lately: a replica that nobody writes to any more is correct and useless.
+A runner that stopped in order may have done so before its first record; then the first part is left out, and said so.
 Nothing is written to the bucket.
 """
 
@@ -80,6 +81,8 @@ class _Drill:
     progress: Callable[[str], None]
     checks: list[Check] = field(default_factory=list)
     epoch: int = 0
+    stopped: bool = False
+    """Whether the runner of this epoch stopped in order."""
     recorded: Path | None = None
     newest: Path | None = None
 
@@ -107,6 +110,7 @@ class _Drill:
             return
         told = beacon.decode(found.data)
         if told.holder is None:
+            self.stopped = told.epoch == current.epoch
             self.say("runner", True, f"stopped in order, epoch {current.epoch}")
             return
         age_s = (datetime.now(UTC) - (told.heartbeat_at or current.committed_at)).total_seconds()
@@ -121,8 +125,11 @@ class _Drill:
     async def restore_recorded(self) -> None:
         record = await Records(self.bucket).newest(self.epoch)
         if record is None:
-            hint = "a worker makes one soon after it starts"
-            self.say("content", False, f"there is no record of epoch {self.epoch} to compare with; {hint}")
+            hint = (
+                "its runner stopped before it made one" if self.stopped else "a worker makes one soon after it starts"
+            )
+            good = None if self.stopped else False
+            self.say("content", good, f"there is no record of epoch {self.epoch} to compare with; {hint}")
             return
         self.progress(f"fetching transaction {record.txid} of epoch {record.epoch}, recorded {record.at:%F %T}Z")
         path = self.place / "recorded.db"

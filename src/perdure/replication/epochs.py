@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -179,13 +178,14 @@ class Epochs:
         return next((era.epoch for era in reversed(eras) if era.began_at <= instant), None)
 
     async def expired(self, before: datetime) -> list[int]:
-        """Give the epochs that no restore of `before` (aware) or later needs, oldest first."""
+        """Give the epochs that no restore of `before` (aware) or later needs, oldest first: a later one was the truth
+        already then."""
         current = await self.current()
         if current is None:
             return []
-        ends = {era.epoch: later.began_at for era, later in pairwise([*current.earlier, current.era])}
-        there = [epoch for epoch in await self.all() if epoch < current.epoch]
-        return [epoch for epoch in sorted(there) if ends.get(epoch, current.committed_at) < before]
+        eras = [*current.earlier, current.era]
+        older = [epoch for epoch in await self.all() if epoch < current.epoch]
+        return [epoch for epoch in older if next(era.began_at for era in eras if era.epoch > epoch) < before]
 
     async def remove(self, epoch: int) -> int:
         """Delete all of an epoch that is not needed any more; give how many objects. Never the truth, nor what may

@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import logging
 import os
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
     from perdure.replication.replica import Replica
 
 logger = logging.getLogger("perdure.tenants")
-
-AT_ONCE = 20
-"""So many old epochs are deleted while a tenant is open."""
 
 
 class TwoDatabases(PerdureError):
@@ -57,7 +53,6 @@ class Holding:
         self.bucket = bucket
         self.note = note
         self.payloads = payloads
-        self._pruning: asyncio.Task[None] | None = None
 
     @property
     def complete(self) -> bool:
@@ -80,14 +75,9 @@ class Holding:
         self.lease.check()
         complete = self.note.complete if here and self.note is not None else not here
         await self._write(complete)
-        if current is not None:
-            self._pruning = asyncio.create_task(self._prune(), name="perdure-tenant-prune")
 
     async def leave(self, request: int = 0) -> None:
         """Let others have it. Never raises: what goes wrong is logged, and costs the next one its wait."""
-        if self._pruning is not None:
-            self._pruning.cancel()
-            await asyncio.gather(self._pruning, return_exceptions=True)
         if self.replica.streams and self.note is not None:
             try:
                 await self._write(all(stream.complete for stream in self.replica.streams), request)
@@ -143,16 +133,6 @@ class Holding:
         target = str(self.replica.target)
         self.note = Note(target, self.lease.epoch, self.lease.holder, complete, request, whereabouts(self.path))
         await asyncio.to_thread(write_note, self.path, self.note)
-
-    async def _prune(self) -> None:
-        """Delete old epochs that no restore can need any more: each opening makes one."""
-        epochs = Epochs(self.bucket)
-        kept = timedelta(seconds=self.replica.settings.retention_s)
-        try:
-            for epoch in (await epochs.expired(datetime.now(UTC) - kept))[:AT_ONCE]:
-                await epochs.remove(epoch)
-        except PerdureError as error:
-            logger.warning("%s: old epochs are not deleted yet: %s", self.path.name, error)
 
 
 def _database_id(path: Path) -> str:
