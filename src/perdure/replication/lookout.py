@@ -2,7 +2,8 @@
 
 1. The alarm is raised when the replica is too far behind, and taken back.
 2. What an outage leaves on this disk is kept in bounds: `log_limit_bytes`, or as much as the file has.
-3. After an outage Litestream is started anew if it does not see by itself that it is over.
+3. After an outage Litestream is started anew if it does not see by itself that it is over; and when it may have read
+   a commit that never became true.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from perdure.errors import PerdureError
 from perdure.replication.refusal import BucketUnreachable
 from perdure.replication.stall import Stall
+from perdure.store.sqlite import remnant
 
 if TYPE_CHECKING:
     from perdure.replication.shared import Seat
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("perdure.replication")
 
+RENEW_EVERY_S = 35.0
 PROBE_S = 3.0
 """How long an answer of the bucket is waited for that only shows whether it is there."""
 
@@ -34,12 +37,32 @@ class Lookout:
         self.stall = Stall(stream.site.loop.time())
         self._alarmed = False
         self._long_log = False
+        self._renewed_at = float("-inf")
+        self._lay: tuple[int, bytes] | None = None
 
     async def look(self) -> None:
         """Look once. Raises `BucketUnreachable` when nothing arrives because of that."""
         self._raise_alarm()
         self._bound_log()
+        if self._begin_anew():
+            return
         await self._nudge()
+
+    def _begin_anew(self) -> bool:
+        """Start Litestream anew where it may have read what never became true; say whether that is under way."""
+        stream, now = self.stream, self.stream.site.loop.time()
+        lies = stream.site.store.left_in_log()
+        if lies is not None and lies == self._lay:  # no commit takes that long
+            remnant.leave_note(stream.site.path)
+        self._lay = lies
+        if stream.supervisor is None or not stream.look_for_remnant():
+            self._renewed_at = float("-inf")
+            return False
+        if now - self._renewed_at > RENEW_EVERY_S:  # one for many databases may not do it at once
+            self._renewed_at = now
+            logger.warning("%s: a process was killed in a commit: litestream is started anew", stream.site.path)
+            stream.supervisor.nudge()
+        return True
 
     def _raise_alarm(self) -> None:
         stream, lag = self.stream, self.stream.lag()

@@ -32,6 +32,7 @@ from perdure.replication.progress import Lag, Progress
 from perdure.replication.shared import Seat
 from perdure.replication.supervisor import Supervisor
 from perdure.replication.waiting import Waiting
+from perdure.store.sqlite import remnant
 from perdure.store.sqlite.schema import migrations
 from perdure.store.sqlite.watermark import Watermark
 
@@ -59,7 +60,9 @@ class LitestreamStream:
         self.progress = Progress(site.loop, self._sync, site.now, interval_s=max(replica.interval_s, 0.1))
         self.progress.on_reached = self._tell
         self.watermark = Watermark(site.path)
-        self.watermark.remove()
+        remnant.take_note(site.path)
+        self._stale = False
+        """Whether what Litestream says does not count until it is started anew: see `remnant.py`."""
         self.beacon = BeaconWriter(self.bucket, self._beacon)
         self._trouble: str | None = "it is just starting"
         self._held: dict[int, tuple[asyncio.TimerHandle, Arrived]] = {}
@@ -72,6 +75,7 @@ class LitestreamStream:
         """Whether everything that is committed is in the bucket; known once it is closed."""
         self.chores = Chores(self)
         self.chores.start()
+        self._tell()  # at once: others look for remnants while it is there
         self._task = site.loop.create_task(self._run(), name="perdure-replication")
 
     # --- what the engine asks ---------------------------------------------------------------------------------------
@@ -161,14 +165,36 @@ class LitestreamStream:
                     await self._begin()
         except (PerdureError, TimeoutError) as error:
             logger.error("%s: %s", self.site.path, error)
+        if not lost:
+            await self._catch_up()
         self.progress.ending = True
         clean = self.supervisor is not None and await self.supervisor.stop(upload=not lost)  # lost: nobody will look
+        clean = clean and not self.look_for_remnant()
         if clean and not self._announced:
             try:
                 await self._announce()
             except PerdureError as error:
                 logger.error("%s: %s", self.site.path, error)
         return self._announced and (clean or self.progress.replicated >= self.progress.committed)
+
+    async def _catch_up(self) -> None:
+        """Have Litestream begin anew, if it has to, before it uploads for the last time."""
+        if self.supervisor is None or not self.look_for_remnant():
+            return
+        self.supervisor.nudge()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.replica.settings.final_sync_s):
+                while self._stale:
+                    await asyncio.sleep(0.05)
+
+    def look_for_remnant(self) -> bool:
+        """Say whether Litestream has to be started anew since somebody wrote over a commit that never became true."""
+        self._stale = remnant.take_note(self.site.path) or self._stale
+        return self._stale
+
+    def _restarted(self) -> None:
+        self._stale = False
+        self.progress.restarted()
 
     async def _announce(self) -> None:
         """Make what is at the path the truth."""
@@ -206,7 +232,7 @@ class LitestreamStream:
         if not self.epoch:
             self.epoch = self.lease.epoch if self.lease is not None else await self.epochs.highest() + 1
         supervisor = self._make_supervisor()
-        supervisor.on_ready = self.progress.restarted
+        supervisor.on_ready = self._restarted
         await supervisor.start()
         self.supervisor = supervisor
         self.beacon.start()
@@ -235,6 +261,8 @@ class LitestreamStream:
     def _sync(self) -> Positions:
         if self.supervisor is None:
             raise ControlError("litestream is not running yet")
+        if self._stale or remnant.note(self.site.path).exists():
+            raise ControlError("litestream has to begin anew: a process was killed in the middle of a commit")
         return self.supervisor.control.sync(self.site.path)
 
     def _tell(self) -> None:

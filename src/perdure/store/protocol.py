@@ -156,6 +156,10 @@ class Store(Protocol):
     def checkpoint(self) -> None:
         """Move the whole log into the file and empty it. Raises `StoreBusy` when a reader keeps it in use."""
 
+    def left_in_log(self) -> tuple[int, bytes] | None:
+        """Give what lies behind the true end of the log, to be compared: a commit that is being made, or one whose
+        process was killed. None for nothing."""
+
     def log_bytes(self) -> int:
         """Give the size of the log that is not in the file yet."""
 

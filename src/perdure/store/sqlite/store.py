@@ -16,7 +16,7 @@ from perdure.events import Event
 from perdure.store.batch import Batch, Parked
 from perdure.store.protocol import Filter
 from perdure.store.rows import Backlog, ExecutionRow, InboxRow, TimerRow
-from perdure.store.sqlite import checkup, schema, startup
+from perdure.store.sqlite import checkup, remnant, schema, startup
 from perdure.store.sqlite.connection import Checkpoints, Synchronous, open_connection, translated
 from perdure.store.sqlite.listing import Listing
 from perdure.store.sqlite.lock import RunnerLock
@@ -75,7 +75,7 @@ class SqliteStore:
 
     @cached_property
     def writer(self) -> Writer:
-        writer = Writer(self._connect(), self.path, self.payloads, self.now)
+        writer = Writer(self._connect(), self.path, self.payloads, self.now, self.checkpoints)
         try:
             with translated(self.path):
                 startup.use_log(writer.connection)
@@ -264,6 +264,11 @@ class SqliteStore:
 
     def checkpoint(self) -> None:
         self.writer.checkpoint()
+
+    def left_in_log(self) -> tuple[int, bytes] | None:
+        """Give what lies behind the true end of the log: see `remnant.py`."""
+        with translated(self.path):
+            return remnant.lies(self.reader.connection, self.path)
 
     def log_bytes(self) -> int:
         log = self.path.with_name(self.path.name + "-wal")

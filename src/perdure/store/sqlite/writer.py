@@ -29,9 +29,11 @@ from perdure.errors import (
 from perdure.events import LAST_SEQ, Event
 from perdure.store.batch import Batch, Parked
 from perdure.store.rows import ExecutionRow
-from perdure.store.sqlite.connection import Patience, translate, translated
+from perdure.store.sqlite import remnant
+from perdure.store.sqlite.connection import Checkpoints, Patience, translate, translated
 from perdure.store.sqlite.place import Place
 from perdure.store.sqlite.queries import queries
+from perdure.store.sqlite.watermark import Watermark
 
 _Rows = Iterable[tuple[Any, ...]]
 
@@ -43,11 +45,21 @@ CHECKPOINT_BUSY_S = 0.05
 class Writer:
     """The one connection that writes. `now` gives microseconds since 1970."""
 
-    def __init__(self, connection: apsw.Connection, path: Path, payloads: Payloads, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        path: Path,
+        payloads: Payloads,
+        now: Callable[[], int],
+        checkpoints: Checkpoints = "always",
+    ) -> None:
         self.connection = connection
         self.path = path
         self.payloads = payloads
         self.now = now
+        self._replicates = checkpoints == "never"
+        self._watermark = Watermark(path).path if checkpoints == "alone" else None
+        """Where it is seen whether the runner replicates, if that is another process."""
         self.epoch: int | None = None
         self._left_as = -1
         """The version of the file after our last commit. The pager counts it up with every change by anyone."""
@@ -139,10 +151,16 @@ class Writer:
         """Open the transaction unless a savepoint block has, and refuse a runner that is not the last one."""
         if self.connection.in_transaction:
             return
-        self.connection.execute("BEGIN IMMEDIATE")
+        self._open_transaction()
         self._check_place()
         if self.connection.data_version() != self._left_as:  # else nobody has written since our last commit
             self._refuse_stale()
+
+    def _open_transaction(self) -> None:
+        if self._replicates or (self._watermark is not None and self._watermark.exists()):
+            remnant.begin(self.connection, self.path)
+        else:
+            self.connection.execute("BEGIN IMMEDIATE")
 
     def _check_place(self) -> None:
         try:
@@ -295,7 +313,7 @@ class Writer:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._alone, translated(self.path):
-            self.connection.execute("BEGIN IMMEDIATE")
+            self._open_transaction()
             try:
                 self._place.check()
                 yield
