@@ -24,7 +24,8 @@ from perdure.engine.work import Work
 from perdure.replay import Run
 from perdure.store import Batch, ExecutionRow, TimerRow
 from perdure.store.sqlite import SqliteStore
-from perdure.store.sqlite.writer import SqliteTransaction, Writer
+from perdure.store.sqlite.fence import SqliteTransaction
+from perdure.store.sqlite.writer import Writer
 from perdure.types import Status
 from simulation.options import Options
 

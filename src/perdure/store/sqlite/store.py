@@ -18,11 +18,12 @@ from perdure.store.protocol import Filter
 from perdure.store.rows import Backlog, ExecutionRow, InboxRow, TimerRow
 from perdure.store.sqlite import checkup, remnant, schema, startup
 from perdure.store.sqlite.connection import Checkpoints, Synchronous, open_connection, translated
+from perdure.store.sqlite.fence import SqliteTransaction
 from perdure.store.sqlite.listing import Listing
 from perdure.store.sqlite.lock import RunnerLock
 from perdure.store.sqlite.reader import Reader
 from perdure.store.sqlite.retention import Retention
-from perdure.store.sqlite.writer import SqliteTransaction, Writer
+from perdure.store.sqlite.writer import Writer
 from perdure.types import ExecutionInfo, HistoryEvent, Status
 
 LONG_PAGES = 4_000
