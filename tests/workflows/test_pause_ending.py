@@ -45,7 +45,7 @@ async def test_signals_for_a_paused_execution_reach_the_run_that_it_goes_on_as(d
         await execution.pause()
         for value in 1, 2, 3, 4, 5, -1:
             await client.execution("x").signal(number, value)
-        await until(lambda: engine._runner.arrivals._seen == 6)  # the runner has read them and left them there
+        await until(lambda: engine._runner.arrivals.seen == 6)  # the runner has read them and left them there
         await execution.resume()
         assert await execution.result(PATIENCE_S) == [1, 2, 3, 4, 5]
         assert count(engine, "inbox") == 0
