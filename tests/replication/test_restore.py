@@ -145,6 +145,29 @@ async def test_a_damaged_epoch_is_passed_over_for_the_next_best(
     assert why.startswith("epoch 2 (current): litestream restore failed: ")
 
 
+@pytest.mark.parametrize("harmed", ["the last", "one in the middle"])
+async def test_of_a_damaged_epoch_comes_back_what_can_be_had(
+    target: Target, database: Path, tmp_path: Path, harmed: str
+) -> None:
+    async with Engine(database, ALL, replicate=Replica(target.url), durability="replicated") as engine:
+        for id in "abcdef":  # an upload at least for each
+            await (await engine.start(count, 1, id=id)).result()
+    level0 = [path for path in files(target, 1) if path.parent.name == "0"]
+    assert len(level0) >= 6
+    spoilt = level0[-1 if harmed == "the last" else len(level0) // 2]
+    spoilt.write_bytes(b"nothing of the kind")
+    for path in files(target, 1):
+        if path.parent.name != "0" and path.name.split("-")[1] >= spoilt.name.split("-")[1]:
+            path.unlink()  # what was made of several in the meantime
+    done = await restore(target, tmp_path / "new.db")
+    found = await ids(done.path)
+    assert (done.epoch, "a" in found, len(found) >= 2) == (1, True, True)
+    assert found == set("abcdef"[: len(found)])  # what is there is all that was before what is missing
+    (why,) = done.passed_over
+    assert why.startswith("epoch 1 (current): litestream restore failed: ")
+    assert "what came after its transaction" in why
+
+
 async def test_when_nothing_can_be_restored_it_says_why_for_each(
     target: Target, database: Path, tmp_path: Path
 ) -> None:

@@ -1,10 +1,11 @@
 """A database out of the bucket again: fetched beside its place, checked, then put there in one step.
 
 1. What is there already is never written over, and nothing is left in its place that was not checked.
-2. An epoch that cannot be restored is passed over for the next best one, and what that one misses is said.
+2. Where the newest state of an epoch cannot be restored, its newest that can be is; an epoch without any is passed over
+   for the next best one. What is missing then is said.
 
     find epochs ──▶ litestream restore ──▶ integrity check ──▶ our own check of the content ──▶ rename
-                        │ fails: the next epoch
+                        │ fails: an earlier transaction of the same epoch, then the next epoch
 """
 
 from __future__ import annotations
@@ -112,7 +113,12 @@ async def restore(
             except PerdureError as error:
                 passed_over.append(f"epoch {candidate.epoch} ({candidate.standing}): {error.message}")
                 progress(passed_over[-1])
-                continue
+                earlier = None if at else await _fetch_earlier(target.child(candidate.epoch), Path(folder), progress)
+                if earlier is None:
+                    continue
+                fetched, found, end = earlier
+                what = f"epoch {candidate.epoch}, what came after its transaction {end.number} of {end.timestamp}"
+                passed_over[-1] += f"; {what}, is missing"
             _put(fetched, path)
             return Restored(path, candidate.epoch, candidate.standing, path.stat().st_size, *found, passed_over)
         if snapshot or (last_resort and await snapshots.all()):
@@ -160,6 +166,32 @@ def _fetch(target: Target, path: Path, at: datetime | None) -> None:
         _restore(target, path)
 
 
+async def _fetch_earlier(
+    target: Target, folder: Path, progress: Progress
+) -> tuple[Path, tuple[int, datetime | None], _Listed] | None:
+    """Restore the newest state of an epoch that can be, below its newest, which cannot; None where there is none. What
+    is damaged spoils all that follows, so half of what is left is ruled out at a time."""
+    try:
+        ends = await asyncio.to_thread(_ends, target)
+    except (PerdureError, msgspec.MsgspecError):
+        return None
+    best = None
+    low, high = 0, len(ends) - 1  # the last one has failed
+    while low < high:
+        middle = (low + high) // 2
+        end = ends[middle]
+        fetched = folder / f"{end.max_txid}.db"
+        progress(f"trying its transaction {end.number} of {end.timestamp}")
+        try:
+            await asyncio.to_thread(_restore, target, fetched, "-txid", end.max_txid)
+            found = await asyncio.to_thread(_examine, fetched)
+        except PerdureError:
+            high = middle
+        else:
+            best, low = (fetched, found, end), middle + 1
+    return best
+
+
 def _restore(target: Target, path: Path, *more: str) -> None:
     arguments = ["restore", "-o", str(path), "-integrity-check", "full", *more, target.litestream_url()]
     litestream.run(arguments, target.credentials(), RESTORE_S)
@@ -169,13 +201,29 @@ def _restore(target: Target, path: Path, *more: str) -> None:
 
 def _newest(target: Target) -> datetime | None:
     """Give the second in which the newest file of an epoch was made; None when there is none."""
+    return max((entry.timestamp for entry in _listed(target)), default=None)
+
+
+def _ends(target: Target) -> list[_Listed]:
+    """Give the transactions up to which an epoch may be restored, oldest first: the last one of each file."""
+    return [end for _, end in sorted({entry.max_txid: entry for entry in _listed(target)}.items())]
+
+
+def _listed(target: Target) -> list[_Listed]:
     arguments = ["ltx", "-level", "all", "-json", target.litestream_url()]
     listed = litestream.run(arguments, target.credentials(), RESTORE_S).stdout
-    return max((entry.timestamp for entry in msgspec.json.decode(listed, type=list[_Listed])), default=None)
+    return msgspec.json.decode(listed, type=list[_Listed])
 
 
 class _Listed(msgspec.Struct):
+    """A file of an epoch; transactions are 16 hexadecimal digits."""
+
+    max_txid: str
     timestamp: datetime
+
+    @property
+    def number(self) -> int:
+        return int(self.max_txid, 16)
 
 
 def _examine(path: Path) -> tuple[int, datetime | None]:
