@@ -46,9 +46,10 @@ too."""
 
 
 @pytest.fixture
-def first() -> int:
-    """Give a first seed: `PERDURE_SIM_SEED`, or any."""
-    return int(os.environ.get("PERDURE_SIM_SEED") or random.SystemRandom().randrange(2**40))
+def first(request: pytest.FixtureRequest) -> int:
+    """Give a first seed: `PERDURE_SIM_SEED`, that of `make test SEED=…`, or any."""
+    given = os.environ.get("PERDURE_SIM_SEED") or request.config.getoption("--hypothesis-seed", None)
+    return int(given) if str(given).isdigit() else random.SystemRandom().randrange(2**40)
 
 
 @pytest.mark.slow
