@@ -92,7 +92,7 @@ class Activity(Generic[P, T, R]):
             return self.fn(*args, **kwargs)
         call = run.start_activity(self, args, kwargs)
         if self.is_async:
-            return cast(T, call)  # an awaitable where the signature says coroutine
+            return call  # type: ignore[return-value]  # an awaitable where the signature says coroutine
         if not in_greenlet():
             error = NonDeterminismError(
                 f"the `def` activity {self.name} was called directly in an `async def` workflow, which cannot block",

@@ -40,73 +40,44 @@ class Handle(Protocol):
     def cancel(self) -> bool: ...
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False, weakref=True):
     """See the module; implements `activity.Attempt`, what user code sees of it. Instants are microseconds since
     1970."""
 
-    __slots__ = (
-        "__weakref__",
-        "_secret",
-        "activity_def",
-        "alarms",
-        "beat_at",
-        "clean",
-        "data",
-        "details",
-        "ended",
-        "failed",
-        "from_log",
-        "handle",
-        "interrupted",
-        "last",
-        "live",
-        "number",
-        "on_heartbeat",
-        "phase",
-        "proved",
-        "retry_at",
-        "scheduled_at",
-        "secret_hash",
-        "seq",
-        "stop",
-        "unbegun",
-    )  # fmt: skip
-
-    def __init__(self, live: Live, seq: int, activity: Activity[..., Any, Any], data: str, scheduled_at: int) -> None:
-        self.live = live
-        self.seq = seq
-        self.activity_def = activity
-        self.data = data
-        self.scheduled_at = scheduled_at
-        self.number = 1
-        self.failed = 0
-        """Attempts that raised or timed out."""
-        self.interrupted = 0
-        """Attempts that died with their process."""
-        self.phase = Phase.READY
-        self.retry_at: int | None = None
-        self.clean = False
-        """The attempt before was stopped in order, so this one starts without counting as an interruption."""
-        self.from_log = False
-        """It was read from the log: a process that is gone may have started it."""
-        self.proved = False
-        """The file says that this attempt started."""
-        self.details: str | None = None
-        """What this attempt's last heartbeat said, as JSON."""
-        self.last: str | None = None
-        """What the attempt before said."""
-        self.beat_at = 0.0
-        self.stop = False
-        """Asks a `def` activity to stop; it sees `cancelled`."""
-        self.ended = False
-        """Nobody waits for this attempt any more: its outcome is ignored."""
-        self.handle: Handle | None = None
-        self.unbegun = False
-        """Its coroutine has not begun. Cancelled now it never would, and nobody would answer; it looks for itself."""
-        self.alarms: list[asyncio.TimerHandle] = []
-        self.on_heartbeat: Callable[[Attempt, str], None] | None = None
-        self.secret_hash: str | None = None
-        self._secret: str | None = None
+    live: Live
+    seq: int
+    activity_def: Activity[..., Any, Any]
+    data: str
+    scheduled_at: int
+    number: int = 1
+    failed: int = 0
+    """Attempts that raised or timed out."""
+    interrupted: int = 0
+    """Attempts that died with their process."""
+    phase: Phase = Phase.READY
+    retry_at: int | None = None
+    clean: bool = False
+    """The attempt before was stopped in order, so this one starts without counting as an interruption."""
+    from_log: bool = False
+    """It was read from the log: a process that is gone may have started it."""
+    proved: bool = False
+    """The file says that this attempt started."""
+    details: str | None = None
+    """What this attempt's last heartbeat said, as JSON."""
+    last: str | None = None
+    """What the attempt before said."""
+    beat_at: float = 0.0
+    stop: bool = False
+    """Asks a `def` activity to stop; it sees `cancelled`."""
+    ended: bool = False
+    """Nobody waits for this attempt any more: its outcome is ignored."""
+    handle: Handle | None = None
+    unbegun: bool = False
+    """Its coroutine has not begun. Cancelled now it never would, and nobody would answer; it looks for itself."""
+    alarms: list[asyncio.TimerHandle] = []
+    on_heartbeat: Callable[[Attempt, str], None] | None = None
+    secret_hash: str | None = None
+    _secret: str | None = None
 
     @property
     def needs_proof(self) -> bool:
@@ -117,11 +88,6 @@ class Attempt:
         end has no other trace in the file: without it nobody would see that it died, however often.
         """
         return self.interrupted > 0 or self.clean or self.activity_def.defaults.retry.interruptions == 0
-
-    @property
-    def active(self) -> bool:
-        """Whether it runs or is about to; otherwise it waits for a timer or for the world."""
-        return self.phase is Phase.READY or self.phase is Phase.RUNNING
 
     # --- what user code sees ----------------------------------------------------------------------------------------
 

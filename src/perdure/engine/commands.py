@@ -54,8 +54,9 @@ class Commands:
 
     def carry_out(self, live: Live, commands: list[Event]) -> None:
         row = live.row
-        self.runner.work.batch.events.extend([(row, event) for event in commands])
+        events = self.runner.work.batch.events
         for event in commands:
+            events.append((row, event))
             match event.kind:
                 case Kind.ACTIVITY_SCHEDULED:
                     self._schedule(live, event)

@@ -92,6 +92,10 @@ class Executor:
 
     def _free_place(self) -> None:
         self._places += 1
+        if self._queue:
+            self._fill_places()
+
+    def _fill_places(self) -> None:
         while self._places and self._queue:
             attempt = self._queue.popleft()
             if attempt.ended:
@@ -124,7 +128,7 @@ class Executor:
                 await self._starts_here(attempt)
             attempt_var.set(attempt)
             args, kwargs = activity.arguments.call_args(attempt.data)
-            outcome = activity.returns.check(await activity.fn(*args, **kwargs))
+            outcome = activity.arguments.result.check(await activity.fn(*args, **kwargs))
             self.payloads.check_size(outcome)
         except asyncio.CancelledError as error:
             outcome = self._why_cancelled(attempt, error)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from perdure.engine.attempt import Attempt
 from perdure.errors import TransactionLost
@@ -13,8 +14,7 @@ from perdure.store import ExecutionRow
 from perdure.types import Conflict
 
 
-@dataclass(slots=True)
-class Start:
+class Start(msgspec.Struct, eq=False):
     """Start a workflow. The reply is the `ExecutionRow`, after the commit."""
 
     workflow: str
@@ -27,16 +27,14 @@ class Start:
     reply: asyncio.Future[ExecutionRow] | None = None
 
 
-@dataclass(slots=True)
-class Begin:
+class Begin(msgspec.Struct, eq=False):
     """Run a pending execution's first code; or look at one again that was running or blocked when the runner
     started, or that was reopened after it had failed."""
 
     row: ExecutionRow
 
 
-@dataclass(slots=True)
-class Deliver:
+class Deliver(msgspec.Struct, eq=False):
     """An input event for one execution. `inbox` is the inbox row that it came in, to be removed with it."""
 
     row: ExecutionRow
@@ -48,8 +46,7 @@ class Deliver:
     reply: asyncio.Future[None] | None = None
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct, eq=False):
     """What people ask of one execution: `cancel`, `terminate`, `pause`, `resume`, `retry`, `complete`, `fail`."""
 
     row: ExecutionRow
@@ -60,8 +57,7 @@ class Request:
     reply: asyncio.Future[None] | None = None
 
 
-@dataclass(slots=True)
-class AttemptDone:
+class AttemptDone(msgspec.Struct, eq=False):
     """An attempt ended: its result as JSON, or what it raised (`FinishLater` defers it)."""
 
     attempt: Attempt
@@ -70,8 +66,7 @@ class AttemptDone:
     log: str | None = None
 
 
-@dataclass(slots=True)
-class AttemptStarts:
+class AttemptStarts(msgspec.Struct, eq=False):
     """An attempt has its place and is about to run; `go` lets it, once the file says so."""
 
     attempt: Attempt
@@ -79,8 +74,7 @@ class AttemptStarts:
     go: Callable[[], object]
 
 
-@dataclass(slots=True)
-class TransactionDue:
+class TransactionDue(msgspec.Struct, eq=False):
     """Run a transactional activity inside the batch that records its result. `lost` is set when it ran before and took
     the batch with it."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perdure.engine.attempt import Attempt
+from perdure.engine.attempt import Attempt, Phase
 from perdure.events import Event
 from perdure.replay import Run
 from perdure.store import ExecutionRow
@@ -38,6 +38,6 @@ class Live:
     def status(self) -> Status:
         """Give what the row should say while the execution is open and not held."""
         for attempt in self.attempts.values():
-            if attempt.active:
+            if attempt.phase is Phase.READY or attempt.phase is Phase.RUNNING:  # else it waits: for a timer, the world
                 return Status.RUNNING
         return Status.WAITING

@@ -22,8 +22,9 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, assert_never
+
+from msgspec.structs import replace
 
 from perdure.engine.arrivals import TIMER_ROWS, Arrivals
 from perdure.engine.attempt import Attempt, Phase
@@ -131,7 +132,8 @@ class Runner:
     def submit(self, item: Input) -> None:
         """Hand in an input, from any thread."""
         self.inputs.append(item)
-        self.wake()
+        if not self._scheduled:
+            self.wake()
 
     def wake(self) -> None:
         """Have `pump` run soon. From any thread."""
@@ -215,11 +217,10 @@ class Runner:
                         return
                     self.foreign = foreign
                     work = self._batch()
-                if work is not None and work.effects:
-                    if foreign:
-                        self.loop.call_soon_threadsafe(self._effects, work)
-                    else:
-                        self._effects(work)
+                if work is not None and not foreign:
+                    self._effects(work)
+                elif work is not None:
+                    self.loop.call_soon_threadsafe(self._effects, work)
                 if work is None or work.replies or not self.inputs or len(work.taken) > SMALL_BATCH:
                     break  # callers that were answered come first
         finally:
@@ -332,9 +333,16 @@ class Runner:
 
     def _start_all(self, attempts: Iterable[Attempt]) -> None:
         for attempt in attempts:
-            if attempt.phase is Phase.READY and not attempt.ended:
-                attempt.phase = Phase.RUNNING
-                self._start(attempt)
+            if attempt.phase is not Phase.READY or attempt.ended:
+                continue
+            attempt.phase = Phase.RUNNING
+            if self.draining:
+                self.submit(AttemptDone(attempt, attempt.number, Stopped()))
+                continue
+            try:
+                self.start_attempt(attempt)
+            except Exception as error:  # no thread or process to be had, for example
+                self.submit(AttemptDone(attempt, attempt.number, error))
 
     def _hold_back(self, stream: Stream, work: Work) -> list[Attempt]:
         """Give the attempts that may start now; the others start once the replica has what led to them."""
@@ -361,15 +369,6 @@ class Runner:
                 attempt.phase = Phase.RUNNING
                 error = NotReplicated(f"{attempt.activity} did not start: what led to it is not in the replica in time")
                 self.submit(AttemptDone(attempt, attempt.number, error))
-
-    def _start(self, attempt: Attempt) -> None:
-        if self.draining:
-            self.submit(AttemptDone(attempt, attempt.number, Stopped()))
-            return
-        try:
-            self.start_attempt(attempt)
-        except Exception as error:  # no thread or process to be had, for example
-            self.submit(AttemptDone(attempt, attempt.number, error))
 
     # --- handling ---------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from perdure.replay.run import Run
 
 R = TypeVar("R")
+_done, _result = asyncio.Future.done, asyncio.Future.result
 
 
 class Call(asyncio.Future[R], Generic[R]):
@@ -74,7 +75,7 @@ class Call(asyncio.Future[R], Generic[R]):
 
     def result(self) -> R:
         """Give the result. In a `def` workflow this waits for it, without holding a thread."""
-        if not self.done():
+        if not _done(self):
             if not in_greenlet():
                 error = NonDeterminismError(
                     "the result is not there yet, and an `async def` workflow cannot block",
@@ -82,7 +83,7 @@ class Call(asyncio.Future[R], Generic[R]):
                 )
                 raise self.run.refused(error)
             wait_in_greenlet(self)
-        return super().result()
+        return _result(self)
 
     def _fail(self, error: BaseException) -> None:
         """End with an error. asyncio would log one that nobody reads; here the history has it."""

@@ -328,7 +328,7 @@ class Run:
             return 0
         if data is not None and len(data) > self.max_bytes // 4 and kind is not Kind.FAILED:
             self._check_size(name or self.workflow.name, data)
-        if name is not None and not storable(name):
+        if name is not None and not (name.isidentifier() or storable(name)):
             raise InvalidValue(f"a name in {self.workflow.name} cannot be {name!r}")
         if self.recorded is not None:
             self._skip_markers(kind, name)
@@ -357,7 +357,7 @@ class Run:
     ) -> Call[Any]:
         data = activity.arguments.encode(args, kwargs)
         seq = self._emit(Kind.ACTIVITY_SCHEDULED, activity.name, data, None, activity)
-        call = self.open[seq] = Call(self, activity, seq, data, activity.returns.decode, self._cancel_activity)
+        call = self.open[seq] = Call(self, activity, seq, data, activity.arguments.result.decode, self._cancel_activity)
         return call
 
     def _cancel_activity(self, call: Call[Any]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from perdure.events import Event
 from perdure.store.rows import ExecutionRow
 
@@ -19,36 +21,30 @@ class Parked(NamedTuple):
     data: str | None = None
 
 
-class Batch:
+class Batch(msgspec.Struct, eq=False):
     """One transaction's writes. Rows are named by object, since new ones get their `num` only inside the
     transaction."""
 
-    __slots__ = (
-        "events", "executions", "heartbeats", "heartbeats_done", "inbox_done", "inbox_moved", "parked", "reopened",
-        "state", "statuses", "timers", "timers_done",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.executions: list[ExecutionRow] = []
-        """To insert, parents before their children."""
-        self.events: list[tuple[ExecutionRow, Event]] = []
-        self.statuses: dict[ExecutionRow, None] = {}
-        """Rows whose status, end or problem changed."""
-        self.reopened: list[ExecutionRow] = []
-        """Those of them that were closed: each must still be the newest run of its id, or the batch is refused."""
-        self.timers: dict[tuple[ExecutionRow, int, int, int], bool | None] = {}
-        """To insert: (row, due_at, seq, purpose), and whether the file may have it already."""
-        self.timers_done: list[tuple[int, int, int, int]] = []
-        """To delete: (due_at, execution, seq, purpose)."""
-        self.state: dict[tuple[ExecutionRow, str], str | None] = {}
-        """Readable state by key; None removes it."""
-        self.parked: list[Parked] = []
-        self.inbox_done: list[int] = []
-        self.inbox_moved: list[tuple[int, ExecutionRow]] = []
-        """Entries that are for another execution now; they keep their place."""
-        self.heartbeats: dict[tuple[int, int], tuple[int, int, str | None]] = {}
-        """(execution, seq) to (attempt, at, details)."""
-        self.heartbeats_done: list[tuple[int, int]] = []
+    executions: list[ExecutionRow] = []
+    """To insert, parents before their children."""
+    events: list[tuple[ExecutionRow, Event]] = []
+    statuses: dict[ExecutionRow, None] = {}
+    """Rows whose status, end or problem changed."""
+    reopened: list[ExecutionRow] = []
+    """Those of them that were closed: each must still be the newest run of its id, or the batch is refused."""
+    timers: dict[tuple[ExecutionRow, int, int, int], bool | None] = {}
+    """To insert: (row, due_at, seq, purpose), and whether the file may have it already."""
+    timers_done: list[tuple[int, int, int, int]] = []
+    """To delete: (due_at, execution, seq, purpose)."""
+    state: dict[tuple[ExecutionRow, str], str | None] = {}
+    """Readable state by key; None removes it."""
+    parked: list[Parked] = []
+    inbox_done: list[int] = []
+    inbox_moved: list[tuple[int, ExecutionRow]] = []
+    """Entries that are for another execution now; they keep their place."""
+    heartbeats: dict[tuple[int, int], tuple[int, int, str | None]] = {}
+    """(execution, seq) to (attempt, at, details)."""
+    heartbeats_done: list[tuple[int, int]] = []
 
     def __bool__(self) -> bool:
         return bool(

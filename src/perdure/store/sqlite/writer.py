@@ -152,7 +152,11 @@ class Writer:
         if self.connection.in_transaction:
             return
         self._open_transaction()
-        self._check_place()
+        try:
+            self._place.check()
+        except BaseException:
+            self.rollback()
+            raise
         if self.connection.data_version() != self._left_as:  # else nobody has written since our last commit
             self._refuse_stale()
 
@@ -161,13 +165,6 @@ class Writer:
             remnant.begin(self.connection, self.path)
         else:
             self.connection.execute("BEGIN IMMEDIATE")
-
-    def _check_place(self) -> None:
-        try:
-            self._place.check()
-        except BaseException:
-            self.rollback()
-            raise
 
     def _refuse_stale(self) -> None:
         epoch = self.connection.execute(self._sql["epoch"]).get
