@@ -239,7 +239,7 @@ class Runner:
             self.arrivals.gather(1 if one else TIMER_ROWS)
             self._handle_all(work, BATCH_INPUTS if not one else 0 if work.timers else 1)
             handled = True
-            if work.batch:
+            if work.batch.events or work.batch:
                 if self.stream is not None:
                     self.stream.check()
                 self.store.commit(work.batch)
@@ -260,8 +260,10 @@ class Runner:
         if not one:
             self.collisions = 0
         self.cautious = False
-        self.arrivals.committed()
-        self.inputs.extend(work.later)
+        if work.timers_fired or work.batch.timers:
+            self.arrivals.committed()
+        if work.later:
+            self.inputs.extend(work.later)
         if not self.foreign:
             self.memory.evict_idle()
         return work

@@ -121,32 +121,26 @@ class Run:
         error the run is evicted: left to the garbage collector, its `finally` blocks would run for real, or in
         whatever run is active then.
         """
-        try:
-            return self._take(event, recorded)
-        except BaseException:
-            self.evict()
-            raise
-
-    def _take(self, event: Event, recorded: list[Event] | None) -> list[Event]:
         self.seq = event.seq
         self.now_us = event.at
         self.answer = []
         self.recorded = recorded
         self.position = 0
-        if self.closing is None:
-            try:
+        try:
+            if self.closing is None:
                 self._deliver(event)
-            except (InvalidValue, msgspec.MsgspecError, RecursionError) as error:
-                raise mismatch.undecodable(self, event, error) from error
-            self.loop.drain()
-            if self.main is not None and self.main.done() and self.mismatch is None:
-                self._wind_down(self.main)
-        if self.mismatch is not None:
-            raise self.mismatch
-        if recorded is not None:
-            self._skip_markers()
-            if self.position < len(recorded):
-                raise mismatch.missing(self, recorded[self.position])
+                self.loop.drain()
+                if self.main is not None and self.main.done() and self.mismatch is None:
+                    self._wind_down(self.main)
+            if self.mismatch is not None:
+                raise self.mismatch
+            if recorded is not None:
+                self._skip_markers()
+                if self.position < len(recorded):
+                    raise mismatch.missing(self, recorded[self.position])
+        except BaseException:
+            self.evict()
+            raise
         return self.answer
 
     def replay(self, events: Iterable[Event]) -> None:
@@ -168,36 +162,36 @@ class Run:
             self.apply(waiting, recorded)
 
     def _deliver(self, event: Event) -> None:
-        match event.kind:
-            case Kind.ACTIVITY_COMPLETED | Kind.CHILD_COMPLETED:
-                self._complete(event)
-            case Kind.TIMER_FIRED:
-                self.loop.fire(event.ref or 0)
-            case Kind.STARTED:
-                self._start(event)
-            case Kind.SIGNAL_RECEIVED:
-                self._receive(event.name or "", event.data or "null")
-            case Kind.ACTIVITY_FAILED | Kind.CHILD_FAILED:
-                self._fail(event)
-            case Kind.CHILD_CANCELLED:
-                self._child_cancelled(event)
-            case Kind.CANCEL_REQUESTED | Kind.TIMED_OUT:
-                self._cancel(event)
-            case Kind.INHERITED:
-                self._inherit(event)
-            case _:
-                raise mismatch.unexpected(self, event)
+        try:
+            match event.kind:
+                case Kind.ACTIVITY_COMPLETED | Kind.CHILD_COMPLETED:
+                    call = self._ended(event)
+                    if call is not None:
+                        call.set_result(call.decode(event.data or "null"))
+                case Kind.TIMER_FIRED:
+                    self.loop.fire(event.ref or 0)
+                case Kind.STARTED:
+                    self._start(event)
+                case Kind.SIGNAL_RECEIVED:
+                    self._receive(event.name or "", event.data or "null")
+                case Kind.ACTIVITY_FAILED | Kind.CHILD_FAILED:
+                    self._fail(event)
+                case Kind.CHILD_CANCELLED:
+                    self._child_cancelled(event)
+                case Kind.CANCEL_REQUESTED | Kind.TIMED_OUT:
+                    self._cancel(event)
+                case Kind.INHERITED:
+                    self._inherit(event)
+                case _:
+                    raise mismatch.unexpected(self, event)
+        except (InvalidValue, msgspec.MsgspecError, RecursionError) as error:
+            raise mismatch.undecodable(self, event, error) from error
 
     def _start(self, event: Event) -> None:
         workflow = self.workflow
         args, kwargs = workflow.arguments.call_args(event.data or "{}")
         coroutine = workflow.fn(*args, **kwargs) if workflow.is_async else drive(workflow.fn, args, kwargs)
         self.main = self.loop.create_task(coroutine, name="main", context=Context())
-
-    def _complete(self, event: Event) -> None:
-        call = self._ended(event)
-        if call is not None:
-            call.set_result(call.decode(event.data or "null"))
 
     def _fail(self, event: Event) -> None:
         call = self._ended(event)
