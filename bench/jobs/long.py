@@ -10,7 +10,7 @@ import apsw
 
 from bench.jobs.definitions import WARM_UP_STEPS, check, database, stamped_sequence, stamps, total_of, warm_engine
 from perdure.replay import Run
-from perdure.replay.run import effective
+from perdure.replay.history import effective
 from perdure.store.sqlite import SqliteStore
 
 WINDOW = 1_000

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from perdure.events import CLOSING, Event, Kind
-from perdure.replay.run import effective
+from perdure.replay.history import effective
 from perdure.store.sqlite.contents import Entry
 from perdure.testing.audit.standing import ACTIVITY_ENDS, AttemptNote
 

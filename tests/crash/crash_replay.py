@@ -13,7 +13,7 @@ from perdure.engine.loading import unanswered
 from perdure.errors import NonDeterminismError
 from perdure.events import INPUTS, Event, Kind
 from perdure.replay import Run
-from perdure.replay.run import effective
+from perdure.replay.history import effective
 from perdure.store.sqlite.contents import Entry
 
 ALL_CUTS = 8

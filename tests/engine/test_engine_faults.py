@@ -27,7 +27,7 @@ def _count_anew():
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr("perdure.engine.runner.FAULT_WAIT_S", (0.001, 0.005))
+    monkeypatch.setattr("perdure.engine.faults.WAIT_S", (0.001, 0.005))
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ async def test_while_nothing_can_be_written_results_wait_and_then_go_on(database
         await until(lambda: runs["work"])
         failing = True
         done.set()
-        await until(lambda: engine._runner.faults > 3)
+        await until(lambda: engine._runner.faults.count > 3)
         failing = False
         assert await execution.result(timeout_s=20) == "done"
     assert runs["work"] == 1
@@ -217,7 +217,7 @@ async def test_a_cancel_that_reached_a_running_activity_only_in_memory_did_not_r
         with pytest.raises(StoreFull):
             await execution.cancel()
         failing = False
-        await until(lambda: not engine._runner.faults)
+        await until(lambda: not engine._runner.faults.count)
         assert seen == []
         await execution.cancel()
         with pytest.raises(Exception, match="cancelled"):
@@ -240,7 +240,7 @@ async def test_a_disk_that_is_really_full_and_then_has_room(database, until):
         connection = engine._runner_store.writer.connection
         connection.pragma("max_page_count", connection.pragma("page_count") + 100)
         execution = await engine.start(job, id="x")
-        await until(lambda: engine._runner.faults > 2)
+        await until(lambda: engine._runner.faults.count > 2)
         connection.pragma("max_page_count", 1_000_000)
         assert await execution.result(timeout_s=20) == 20 * 60_000
     assert set(runs.values()) == {1}
@@ -306,7 +306,7 @@ async def test_closing_while_nothing_can_be_written_leaves_the_rest_to_the_next_
     async with Engine(database, workflows=[job], grace_s=0) as engine:
         await engine.start(job, id="x")
         failing = True
-        await until(lambda: engine._runner.faults)
+        await until(lambda: engine._runner.faults.count)
     failing = False
     async with Engine(database, workflows=[job]) as engine:
         assert await engine.execution("x", job).result(timeout_s=20) == "done"

@@ -30,7 +30,7 @@ async def short(n: int) -> int:
 async def test_a_result_that_came_while_paused_survives_a_commit_that_fails(place, monkeypatch, until):
     """The activity had left the memory of its execution, which was not dropped, so its result was ignored the second
     time: resumed, the execution waited for ever."""
-    monkeypatch.setattr("perdure.engine.runner.FAULT_WAIT_S", (0.001,))
+    monkeypatch.setattr("perdure.engine.faults.WAIT_S", (0.001,))
     commit, done, failing = SqliteStore.commit, asyncio.Event(), False
 
     def fails_once(self, batch):
@@ -102,7 +102,7 @@ async def test_a_connection_that_could_only_read_is_not_kept(place):
 
 
 async def test_a_runner_whose_connection_can_only_read_opens_another(place, monkeypatch):
-    monkeypatch.setattr("perdure.engine.runner.FAULT_WAIT_S", (0.001,))
+    monkeypatch.setattr("perdure.engine.faults.WAIT_S", (0.001,))
     async with Engine(place(), [short]) as engine:
         writer = engine._runner_store.writer
         writer.connection.pragma("query_only", True)

@@ -45,7 +45,7 @@ def _anew():
 @pytest.fixture
 def _soon(monkeypatch):
     """Have the engine try again soon in real time."""
-    monkeypatch.setattr("perdure.engine.runner.FAULT_WAIT_S", (0.001, 0.01))
+    monkeypatch.setattr("perdure.engine.faults.WAIT_S", (0.001, 0.01))
 
 
 class FullFor(Run):
@@ -86,7 +86,7 @@ async def test_work_that_fills_the_disk_waits_for_room_and_nothing_runs_twice(sm
     async with Engine(small_disk.path / "full.db", [grows, waits]) as engine:
         told = await engine.start(waits, id="told")
         executions = [await engine.start(grows, f"x{n}", 10) for n in range(5)]
-        await until(lambda: engine._runner.faults > 3)
+        await until(lambda: engine._runner.faults.count > 3)
         with pytest.raises(StoreFull, match="no room on the disk") as caught:
             await engine.start(waits, id="refused")
         assert "free space" in caught.value.hint
@@ -109,7 +109,7 @@ async def test_an_engine_closes_on_a_full_disk_and_another_goes_on(small_disk, u
     path = small_disk.path / "full.db"
     async with Engine(path, [grows], grace_s=0) as engine:
         await engine.start(grows, "x", 40, id="x")
-        await until(lambda: engine._runner.faults > 3)
+        await until(lambda: engine._runner.faults.count > 3)
     small_disk.fill()
     with contextlib.suppress(StoreFull):  # the log that is left may have room for what an engine writes first
         async with Engine(path, [grows], grace_s=0):

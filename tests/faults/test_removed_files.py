@@ -33,7 +33,7 @@ async def short(n: int) -> int:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch):
-    monkeypatch.setattr("perdure.engine.runner.FAULT_WAIT_S", (0.001, 0.01))
+    monkeypatch.setattr("perdure.engine.faults.WAIT_S", (0.001, 0.01))
 
 
 @pytest.mark.parametrize("end", ["", "-wal", "-shm"])

@@ -134,7 +134,13 @@ class Round:
         runner = engine._runner
         assert runner is not None, "the engine is not the runner any more"
         deadline = time.monotonic() + PATIENCE_S
-        while runner._scheduled or runner.inputs or runner.faults or runner.suspects or runner.arrivals.waiting():
-            state = f"faults {runner.faults}, suspects {runner.suspects}, inputs {list(runner.inputs)[:3]}"
+        while (
+            runner._scheduled
+            or runner.inputs
+            or runner.faults.count
+            or runner.faults.suspects
+            or runner.arrivals.waiting()
+        ):
+            state = f"faults {runner.faults.count}, suspects {runner.faults.suspects}, inputs {list(runner.inputs)[:3]}"
             assert time.monotonic() < deadline, f"does not come to rest: {state}, next due {runner.arrivals.next_due}"
             await asyncio.sleep(0.002)

@@ -17,7 +17,7 @@ from workflow_programs import confluent_programs, def_programs, receives
 from perdure import Engine, ExecutionInfo, Filter
 from perdure.errors import ExecutionClosed
 from perdure.replay import Run
-from perdure.replay.run import effective
+from perdure.replay.history import effective
 
 WORKFLOWS = [interpret, interpret_def]
 jobs = st.lists(

@@ -20,7 +20,7 @@ from program_interpreter import interpret
 from perdure.codec import encode_failure
 from perdure.events import CLOSING, INPUTS, Event, Kind
 from perdure.replay import Run
-from perdure.replay.run import Inherited
+from perdure.replay.history import Inherited
 from perdure.workflow import Workflow
 
 START_US = 1_700_000_000_000_000

@@ -77,7 +77,7 @@ async def refuse_commits(engine: Engine, error: type[apsw.Error], times: int) ->
     store.writer.connection.execute("DROP TRIGGER IF EXISTS temp.fault;" + REFUSAL)
     with contextlib.suppress(TimeoutError):  # nothing was left to write
         async with asyncio.timeout(0.5):
-            while runner.faults < times:
+            while runner.faults.count < times:
                 await asyncio.sleep(0.001)
     store.writer.connection.execute("DROP TRIGGER IF EXISTS temp.fault")
 

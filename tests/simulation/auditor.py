@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 
 from perdure.events import Event, Kind
-from perdure.replay.run import effective
+from perdure.replay.history import effective
 from perdure.types import Status
 from simulation.disk import Change, SimulatedStore
 from simulation.process import Process

@@ -16,6 +16,7 @@ from perdure.engine import requests
 from perdure.engine.arrivals import Arrivals
 from perdure.engine.attempt import Attempt, Phase
 from perdure.engine.commands import Commands
+from perdure.engine.faults import Faults
 from perdure.engine.inputs import Input
 from perdure.engine.memory import Memory
 from perdure.engine.outcomes import Outcomes
@@ -84,9 +85,9 @@ def requests_dropped_by_failed_commits() -> AbstractContextManager[Any]:
     again = Arrivals.again
 
     def forget(self: Arrivals) -> None:
-        seen = self._seen
+        seen = self.seen
         again(self)
-        self._seen = seen
+        self.seen = seen
 
     return mock.patch.object(Arrivals, "again", forget)
 
@@ -94,13 +95,13 @@ def requests_dropped_by_failed_commits() -> AbstractContextManager[Any]:
 def inputs_dropped_by_failed_commits() -> AbstractContextManager[Any]:
     """What attempts gave is dropped with the batch whose commit failed."""
 
-    def undo(self: Runner, item: Input, error: BaseException | None, again: list[Input]) -> None:
+    def undo(self: Faults, item: Input, error: BaseException | None, again: list[Input]) -> None:
         kept: list[Input] = []
         original(self, item, error, kept)
         again.extend(item for item in kept if not hasattr(item, "outcome"))
 
-    original = Runner._undo
-    return mock.patch.object(Runner, "_undo", undo)
+    original = Faults._undo
+    return mock.patch.object(Faults, "_undo", undo)
 
 
 def attempts_forgotten_by_failed_commits() -> AbstractContextManager[Any]:

@@ -15,7 +15,7 @@ import msgspec
 from perdure.errors import NonDeterminismError
 from perdure.events import CLOSING, INPUTS, Event, Kind
 from perdure.replay import Run
-from perdure.replay.run import effective
+from perdure.replay.history import effective
 from perdure.store import Purpose
 from perdure.types import Status, later
 from simulation.disk import Change

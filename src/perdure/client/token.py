@@ -11,7 +11,7 @@ import msgspec
 from perdure.codec.payload import DecodeError
 from perdure.errors import StaleToken
 from perdure.events import Event, Kind
-from perdure.replay.run import effective
+from perdure.replay.history import effective
 
 _ENDED = frozenset({Kind.ACTIVITY_COMPLETED, Kind.ACTIVITY_FAILED, Kind.ACTIVITY_CANCELLED})
 

@@ -14,7 +14,7 @@ from perdure.engine.inputs import Begin, Deliver
 from perdure.engine.live import Live
 from perdure.errors import ExecutionExists, ExecutionTerminated, InternalError
 from perdure.events import Event, Kind
-from perdure.replay.run import Inherited, effective
+from perdure.replay.history import Inherited, effective
 from perdure.store import ExecutionRow, Purpose
 from perdure.types import Status, later
 
@@ -125,7 +125,7 @@ class Commands:
         if call is None:
             return
         workflow = call.target
-        existing = (runner.memory.find if workflow.id or runner.cautious else runner.memory.known)(child.id)
+        existing = (runner.memory.find if workflow.id or runner.faults.cautious else runner.memory.known)(child.id)
         if existing is not None and not self._superseded(live.row, existing):
             error = ExecutionExists(f"execution {child.id} exists already", hint="give the child another id")
             runner.work.told.append(Deliver(live.row, Kind.CHILD_FAILED, event.seq, None, encode_failure(error)))

@@ -315,7 +315,7 @@ class Engine(Client):
         if executor is not None:
             await executor.drain(grace_s if not runner.closed else 0.0)
         await runner.finish()
-        self.fault = None if isinstance(runner.fault, StaleRunner) else runner.fault
+        self.fault = None if isinstance(runner.faults.last, StaleRunner) else runner.faults.last
         if self._watchdog is not None:
             self._watchdog.close()
         if executor is not None:

@@ -84,3 +84,8 @@ class TransactionDue(msgspec.Struct, eq=False):
 
 
 Input = Start | Begin | Deliver | Request | AttemptDone | AttemptStarts | TransactionDue
+
+
+def row_of(item: Begin | Deliver | Request | AttemptDone | AttemptStarts | TransactionDue) -> ExecutionRow:
+    """Give the execution that an input is for."""
+    return item.row if isinstance(item, Begin | Deliver | Request) else item.attempt.live.row

@@ -14,7 +14,7 @@ from perdure.engine.live import Live
 from perdure.engine.registry import AnyWorkflow
 from perdure.events import INPUTS, Event, Kind
 from perdure.replay import Run
-from perdure.replay.run import effective
+from perdure.replay.history import effective
 from perdure.store import ExecutionRow, Store
 from perdure.types import Status
 

@@ -22,7 +22,7 @@ from perdure.engine.commands import child_end
 from perdure.engine.inputs import Begin
 from perdure.errors import PerdureError
 from perdure.events import CLOSING, INPUTS, Event, Kind
-from perdure.replay.run import Inherited, effective
+from perdure.replay.history import Inherited, effective
 from perdure.store import ExecutionRow, Parked, Purpose
 from perdure.types import Status
 

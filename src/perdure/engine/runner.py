@@ -21,33 +21,35 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any, assert_never
+from collections.abc import Callable
+from typing import assert_never
 
 from msgspec.structs import replace
 
 from perdure.engine.arrivals import TIMER_ROWS, Arrivals
-from perdure.engine.attempt import Attempt, Phase
+from perdure.engine.attempt import Attempt
 from perdure.engine.commands import Commands
-from perdure.engine.inputs import AttemptDone, AttemptStarts, Begin, Deliver, Input, Request, Start, TransactionDue
+from perdure.engine.effects import Effects
+from perdure.engine.faults import Faults, refuse
+from perdure.engine.inputs import (
+    AttemptDone,
+    AttemptStarts,
+    Begin,
+    Deliver,
+    Input,
+    Request,
+    Start,
+    TransactionDue,
+    row_of,
+)
 from perdure.engine.live import Live
 from perdure.engine.memory import Memory
-from perdure.engine.outcomes import Outcomes, Stopped
+from perdure.engine.outcomes import Outcomes
 from perdure.engine.registry import Registry
 from perdure.engine.replicator import Stream
 from perdure.engine.requests import Requests
 from perdure.engine.work import Work
-from perdure.errors import (
-    EngineClosed,
-    ExecutionClosed,
-    ExecutionExists,
-    InternalError,
-    NonDeterminismError,
-    NotReplicated,
-    PerdureError,
-    RowRefused,
-    StoreError,
-)
+from perdure.errors import EngineClosed, ExecutionClosed, InternalError, NonDeterminismError, PerdureError
 from perdure.events import Event, Kind
 from perdure.store import ExecutionRow, Parked, Purpose, Store
 from perdure.types import Durability, Status
@@ -60,14 +62,11 @@ BATCHES_A_TURN, SMALL_BATCH = 4, 8
 BATCH_TOLD = 10_000
 """From so many inputs on, what executions tell each other goes through the inbox: two that answer each other without
 end must not make a batch without end."""
-COLLISIONS = 20
-"""So often in a row an id may be taken by another process first; then it is something else that is wrong."""
-FAULT_WAIT_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
 
 class Runner:
-    """See the module. `now` gives microseconds since 1970; `start` and `stop` let attempts run; `on_closed` hears
-    of ends."""
+    """See the module. `now` gives microseconds since 1970, `draw` random numbers from 0 to 1; for `start`, `on_closed`
+    and `on_fault` see `Effects` and `Faults`."""
 
     def __init__(
         self,
@@ -92,29 +91,17 @@ class Runner:
         self.clock = now
         self.loop = loop
         self.loop_thread = threading.get_ident()
-        self.start_attempt = start
-        self.on_closed = on_closed
-        self.on_fault = on_fault
         self.draw = draw
         self.max_bytes = max_bytes
         self.deployment = deployment
         self.private = private
         """Whether payloads are encrypted: then logs and problems must not show them either."""
         self.stream = stream
-        self.durability = durability
         self.inputs: deque[Input] = deque()
         self.work = Work()
         self.now = now()
         self.draining = False
         self.closed = False
-        self.faults = 0
-        self.fault: StoreError | None = None
-        """What the last commit failed on; None when it did not."""
-        self.collisions = 0
-        self.suspects = 0
-        """How many batches are to take one input only: one of those that were taken breaks the commit."""
-        self.cautious = False
-        """Whether to look even ids that were made up here up in the file: the last batch met one that is taken."""
         self.foreign = False
         """Whether the watchdog's thread is driving in the loop's place."""
         self.mutex = threading.Lock()
@@ -123,6 +110,8 @@ class Runner:
         self.commands = Commands(self)
         self.requests = Requests(self)
         self.outcomes = Outcomes(self)
+        self.effects = Effects(self, start, on_closed, stream, durability)
+        self.faults = Faults(self, on_fault)
         self._scheduled = False
         self._commit = 0
         """The number of the newest commit, if commits are replicated; 0 for what was there before."""
@@ -153,7 +142,7 @@ class Runner:
     @property
     def busy(self) -> bool:
         """Whether it has something to do, or waits for something that runs."""
-        if self.inputs or self.faults or self.due:
+        if self.inputs or self.faults.count or self.due:
             return True
         return any(live.row.status is Status.RUNNING for live in self.memory.lives.values())
 
@@ -185,7 +174,7 @@ class Runner:
         """Handle what is left, until nothing is, then close. A fault ends the waiting: the next runner does the
         rest."""
         for _ in range(10_000):
-            if not (self.inputs or self._scheduled) or self.faults or self.closed:
+            if not (self.inputs or self._scheduled) or self.faults.count or self.closed:
                 break
             self.wake()
             await asyncio.sleep(0)
@@ -194,7 +183,7 @@ class Runner:
         self.arrivals.cancel_alarm()
         for item in self.inputs:
             if isinstance(item, Start | Deliver | Request) and item.reply is not None:
-                _refuse(item.reply, EngineClosed("the engine closed before it could take this"))
+                refuse(item.reply, EngineClosed("the engine closed before it could take this"))
             elif isinstance(item, AttemptStarts):
                 item.attempt.ended = True
                 item.go()
@@ -218,26 +207,26 @@ class Runner:
                     self.foreign = foreign
                     work = self._batch()
                 if work is not None and not foreign:
-                    self._effects(work)
+                    self.effects.let_out(work)
                 elif work is not None:
-                    self.loop.call_soon_threadsafe(self._effects, work)
+                    self.loop.call_soon_threadsafe(self.effects.let_out, work)
                 if work is None or work.replies or not self.inputs or len(work.taken) > SMALL_BATCH:
                     break  # callers that were answered come first
         finally:
             self._scheduled = False
-        if (self.inputs or self.arrivals.waiting()) and self.faults == 0:
+        if (self.inputs or self.arrivals.waiting()) and not self.faults.count:
             self.wake()
         if not foreign:
-            self.arrivals.set_alarm(FAULT_WAIT_S[min(self.faults, len(FAULT_WAIT_S)) - 1] if self.faults else None)
+            self.arrivals.set_alarm(self.faults.wait_s)
 
     def _batch(self) -> Work | None:
         """Make one batch and commit it; None when that failed."""
         self.now = self.clock()
         work = self.work = Work()
-        handled, one = False, self.suspects > 0
+        handled, alone = False, self.faults.suspects > 0
         try:
-            self.arrivals.gather(1 if one else TIMER_ROWS)
-            self._handle_all(work, BATCH_INPUTS if not one else 0 if work.timers else 1)
+            self.arrivals.gather(1 if alone else TIMER_ROWS)
+            self._handle_all(work, BATCH_INPUTS if not alone else 0 if work.timers else 1)
             handled = True
             if work.batch.events or work.batch:
                 if self.stream is not None:
@@ -248,18 +237,15 @@ class Runner:
             elif work.replies or work.looked:
                 self.store.confirm()  # memory is right only while nobody else advances executions; else step down
         except Exception as error:
-            self._stumble(work, error, handled, one)
+            self.faults.stumbled(work, error, handled, alone)
             return None
         except BaseException as error:
-            self._failed(work, error)
+            self.faults.drop(work, error)
             raise
         finally:
-            self.suspects -= one
+            self.faults.suspects -= alone
         work.commit = self._commit  # also for one without a commit: what led to it was committed before
-        self.faults, self.fault = 0, None
-        if not one:
-            self.collisions = 0
-        self.cautious = False
+        self.faults.passed(alone)
         if work.timers_fired or work.batch.timers:
             self.arrivals.committed()
         if work.later:
@@ -267,32 +253,6 @@ class Runner:
         if not self.foreign:
             self.memory.evict_idle()
         return work
-
-    def _stumble(self, work: Work, error: Exception, handled: bool, one: bool) -> None:
-        """Find out what a batch failed on: the store as a whole, or one execution, which is set aside."""
-        if isinstance(error, ExecutionExists) and self.collisions < COLLISIONS:
-            self.collisions += 1  # another process was faster with an id, or one made up is taken: look again
-            self.cautious = True
-            self._failed(work, None)
-        elif isinstance(error, StoreError) and not isinstance(error, RowRefused):
-            self._failed(work, error)
-            self.faults += 1
-            self.fault = error
-            logger.error("a commit failed, nothing acknowledged is lost: %s", error)
-            self.loop.call_soon_threadsafe(self.on_fault, error)
-        elif handled and len(work.taken) + len(work.timers) > 1 and not one:
-            self.suspects = len(work.taken) + len(work.timers)
-            self._failed(work, None)
-        else:
-            self._set_aside(work, error, self._culprit(work, handled))
-
-    def _culprit(self, work: Work, handled: bool) -> Input | None:
-        """Give the input that a batch failed on: the last one, or, when the commit refused it, the only one. A timer
-        that is taken alone, or before any input, stands for its execution."""
-        row = work.timers[-1] if handled and work.timers else self.arrivals.subject
-        if row is not None and (handled or not work.taken):
-            return Begin(row)
-        return work.taken[0 if handled else -1] if work.taken else None
 
     def _handle_all(self, work: Work, limit: int) -> None:
         postponed: list[Input] = []
@@ -314,63 +274,6 @@ class Runner:
             self.handle(item)
         if postponed:
             inputs.extendleft(reversed(postponed))
-
-    def _effects(self, work: Work) -> None:
-        """Let the effects of a committed batch out, on the loop's thread. Callers hear first: an attempt may answer at
-        once, and the next commit then comes before anything else on the loop."""
-        for attempt in work.stops:
-            attempt.abandon()
-        if work.closed:
-            self.on_closed(work.closed)
-        for future, value in work.replies:
-            if future.done():
-                continue
-            if isinstance(value, BaseException):
-                future.set_exception(value)
-            else:
-                future.set_result(value)
-        self._start_all(work.starts if self.stream is None else self._hold_back(self.stream, work))
-        for go in work.goes:
-            go()
-
-    def _start_all(self, attempts: Iterable[Attempt]) -> None:
-        for attempt in attempts:
-            if attempt.phase is not Phase.READY or attempt.ended:
-                continue
-            attempt.phase = Phase.RUNNING
-            if self.draining:
-                self.submit(AttemptDone(attempt, attempt.number, Stopped()))
-                continue
-            try:
-                self.start_attempt(attempt)
-            except Exception as error:  # no thread or process to be had, for example
-                self.submit(AttemptDone(attempt, attempt.number, error))
-
-    def _hold_back(self, stream: Stream, work: Work) -> list[Attempt]:
-        """Give the attempts that may start now; the others start once the replica has what led to them."""
-        held = [attempt for attempt in work.starts if self._waits_for_replica(attempt)]
-        if held:
-            stream.when_replicated(work.commit, lambda arrived: self._release(held, arrived))
-        return [attempt for attempt in work.starts if attempt not in held] if held else work.starts
-
-    def _waits_for_replica(self, attempt: Attempt) -> bool:
-        run = attempt.live.run
-        return (
-            self.durability is Durability.REPLICATED
-            or attempt.activity_def.defaults.durability is Durability.REPLICATED
-            or (run is not None and run.workflow.durability is Durability.REPLICATED)
-        )
-
-    def _release(self, held: list[Attempt], arrived: bool) -> None:
-        """Start attempts that waited for the replica. When that was in vain, each fails: its retry waits again."""
-        if arrived or self.draining:
-            self._start_all(held)
-            return
-        for attempt in held:
-            if attempt.phase is Phase.READY and not attempt.ended:
-                attempt.phase = Phase.RUNNING
-                error = NotReplicated(f"{attempt.activity} did not start: what led to it is not in the replica in time")
-                self.submit(AttemptDone(attempt, attempt.number, error))
 
     # --- handling ---------------------------------------------------------------------------------------------------
 
@@ -558,67 +461,13 @@ class Runner:
         if row.deadline_at is not None:
             self.work.batch.cancel_timer(row, row.deadline_at, 0, Purpose.DEADLINE)
 
-    # --- faults -----------------------------------------------------------------------------------------------------
-
-    def _failed(self, work: Work, error: BaseException | None, culprit: Input | None = None) -> None:
-        """Drop the memory that ran ahead; keep what happened in the world, refuse what callers asked: all of them, or
-        only the `culprit`. Without an error nobody is refused, and everything is handled again."""
-        self.store.rollback()
-        for row in work.batch.executions:
-            row.num = 0
-        for attempt in work.stops:  # they were not stopped
-            self.memory.salvage(attempt)
-        for live in work.touched:
-            self.memory.drop(live)
-        again: list[Input] = []
-        for item in work.taken:
-            self._undo(item, error if culprit is None or item is culprit else None, again)
-        self.inputs.extendleft(reversed(again))
-        self.arrivals.again()
-
-    def _set_aside(self, work: Work, error: Exception, culprit: Input | None) -> None:
-        """Block the execution that the runner itself stumbled over, so that the others go on."""
-        if culprit is None:
-            self.faults += 1  # nobody to set aside: the next try waits
-            logger.error("the runner failed; please report this", exc_info=None if self.private else error)
-        elif not isinstance(culprit, Start):  # a start is refused, and nothing is left of it
-            self.memory.poison(_row(culprit).id, error)
-            if isinstance(culprit, Deliver | Request) and culprit.inbox is not None:
-                self.arrivals.spoiled.add(culprit.inbox)
-        self._failed(work, error, culprit)
-
-    def _undo(self, item: Input, error: BaseException | None, again: list[Input]) -> None:
-        if isinstance(item, Deliver | Request) and item.inbox is not None:
-            self.arrivals.queued.discard(item.inbox)  # it is still in the file, and read again from there
-        match item:
-            case AttemptDone() | AttemptStarts() | TransactionDue():
-                row = item.attempt.live.row
-                self.memory.salvaged.setdefault(row.id, {})[item.attempt.seq] = (item.number, item.attempt)
-                again.append(item)
-            case Begin():
-                again.append(item)
-            case Start() | Deliver() | Request():
-                if item.reply is not None and error is None:
-                    again.append(item)
-                elif item.reply is not None and error is not None:
-                    self.loop.call_soon_threadsafe(_refuse, item.reply, error)
-            case _:
-                assert_never(item)
+    # --- the watchdog's thread ----------------------------------------------------------------------------------------
 
     def _belongs_to_loop(self, item: Input) -> bool:
         """Say whether an input reaches the code of a `def` workflow, whose greenlet lives on the loop's thread."""
-        return self.is_plain(item.workflow if isinstance(item, Start) else _row(item).workflow)
+        return self.is_plain(item.workflow if isinstance(item, Start) else row_of(item).workflow)
 
     def is_plain(self, name: str) -> bool:
         """Say whether a workflow is a plain `def` one."""
         workflow = self.registry.by_name.get(name)
         return workflow is None or not workflow.is_async
-
-
-def _row(item: Begin | Deliver | Request | AttemptDone | AttemptStarts | TransactionDue) -> ExecutionRow:
-    return item.row if isinstance(item, Begin | Deliver | Request) else item.attempt.live.row
-
-
-def _refuse(reply: asyncio.Future[Any], error: BaseException) -> None:
-    if not reply.done():
-        reply.set_exception(error)

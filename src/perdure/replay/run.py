@@ -23,7 +23,6 @@ import hashlib
 import random
 import uuid
 from asyncio.events import _get_running_loop, _set_running_loop
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from perdure.codec import decode_failure, encode_failure, rebuild_failure
-from perdure.codec.payload import DecodeError
 from perdure.errors import (
     ContinueAsNew,
     Evicted,
@@ -45,7 +43,9 @@ from perdure.events import Event, Kind
 from perdure.replay import mismatch
 from perdure.replay.bridge import drive
 from perdure.replay.call import Call
-from perdure.replay.loop import WorkflowLoop, logger
+from perdure.replay.history import Inherited
+from perdure.replay.loop import WorkflowLoop
+from perdure.replay.mailbox import Mailbox
 from perdure.types import storable
 
 if TYPE_CHECKING:
@@ -54,16 +54,6 @@ if TYPE_CHECKING:
 
 _encode = msgspec.json.encode
 REFUSALS = 100
-
-
-class Mailbox:
-    """One signal name's values that were not received yet, or the receivers that wait for one."""
-
-    __slots__ = ("receivers", "values")
-
-    def __init__(self) -> None:
-        self.values: deque[str] = deque()
-        self.receivers: deque[Call[Any]] = deque()
 
 
 class Run:
@@ -173,7 +163,7 @@ class Run:
                 case Kind.STARTED:
                     self._start(event)
                 case Kind.SIGNAL_RECEIVED:
-                    self._receive(event.name or "", event.data or "null")
+                    self._mailbox(event.name or "").deliver(event.data or "null")
                 case Kind.ACTIVITY_FAILED | Kind.CHILD_FAILED:
                     self._fail(event)
                 case Kind.CHILD_CANCELLED:
@@ -235,7 +225,7 @@ class Run:
         inherited = msgspec.json.decode(event.data or "{}", type=Inherited)
         self.state = {key: str(raw, "utf-8") for key, raw in inherited.state.items()}
         for name, raw in inherited.signals:
-            self._receive(name, str(raw, "utf-8"))
+            self._mailbox(name).deliver(str(raw, "utf-8"))
 
     # --- ending -----------------------------------------------------------------------------------------------------
 
@@ -439,36 +429,15 @@ class Run:
         """Take the oldest value of `signal` that was not received yet, or wait for the next one."""
         if self.dead:
             self.refuse()
-        box = self.mailboxes.setdefault(signal.name, Mailbox())
         call: Call[Any] = Call(self, signal, 0, "", signal.value.decode)
-        while box.values:
-            if self._give(call, box.values.popleft()):
-                return call
-        box.receivers.append(call)
+        self._mailbox(signal.name).receive(call)
         return call
 
-    def _receive(self, name: str, data: str) -> None:
-        box = self.mailboxes.setdefault(name, Mailbox())
-        while box.receivers and box.receivers[0].done():
-            box.receivers.popleft()
-        if not box.receivers:
-            box.values.append(data)
-        elif self._give(box.receivers[0], data):
-            box.receivers.popleft()
-
-    def _give(self, call: Call[Any], data: str) -> bool:
-        """Hand a signal's value to its receiver.
-
-        One that does not fit its type is put aside: a typo in an approval must not end the order that waits for it. A
-        sender that has the type is told before; this is for those without.
-        """
-        try:
-            call.set_result(call.decode(data))
-        except InvalidValue as error:
-            if self.recorded is None:
-                logger.warning("%s put aside a value that does not fit: %s", self.execution_id, error)
-            return False
-        return True
+    def _mailbox(self, name: str) -> Mailbox:
+        box = self.mailboxes.get(name)
+        if box is None:
+            box = self.mailboxes[name] = Mailbox()
+        return box
 
     def unreceived(self) -> Iterator[tuple[str, str]]:
         """Give the signals that no code has received, oldest first within each name."""
@@ -485,38 +454,6 @@ class Run:
 
     def uuid4(self) -> uuid.UUID:
         return uuid.UUID(int=self.random.getrandbits(128), version=4)
-
-
-class Inherited(msgspec.Struct):
-    """The data of an `INHERITED` event."""
-
-    state: dict[str, msgspec.Raw] = {}
-    signals: list[tuple[str, msgspec.Raw]] = []
-
-
-class Reopened(msgspec.Struct):
-    """The data of a `REOPENED` event."""
-
-    from_seq: int
-
-
-def effective(events: Iterable[Event]) -> list[Event]:
-    """Leave out what a `REOPENED` event superseded: that is the history which replay follows."""
-    kept: list[Event] = []
-    for event in events:
-        if event.kind is Kind.REOPENED:
-            start = _from_seq(event)
-            while kept and kept[-1].seq >= start:
-                kept.pop()
-        kept.append(event)
-    return kept
-
-
-def _from_seq(event: Event) -> int:
-    try:
-        return msgspec.json.decode(event.data or "", type=Reopened).from_seq
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise DecodeError(f"event #{event.seq} reopens nothing that there is: {error}") from error
 
 
 def _unwrapped(error: BaseException | None) -> BaseException | None:

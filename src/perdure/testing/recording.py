@@ -19,7 +19,7 @@ import msgspec
 from perdure.engine.loading import unanswered
 from perdure.errors import InvalidValue, StoreError
 from perdure.events import INPUTS, Event, Kind
-from perdure.replay.run import effective
+from perdure.replay.history import effective
 from perdure.store import ExecutionRow, InboxRow
 from perdure.store.sqlite.recordings import Recorded
 from perdure.types import Status, instant, microseconds

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from perdure.codec.payload import Codec, Payloads
 from perdure.errors import StoreError
-from perdure.replay.run import effective
+from perdure.replay.history import effective
 from perdure.store.sqlite.contents import UNREADABLE, Contents, Entry, Unreadable
 from perdure.store.target import database_path
 from perdure.testing.audit.grammar import check_grammar

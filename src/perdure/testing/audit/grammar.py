@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from perdure.events import CLOSING, COMMANDS, NOTES, Event, Kind
-from perdure.replay.run import effective
+from perdure.replay.history import effective
 from perdure.testing.audit.standing import ACTIVITY_ENDS, CHILD_ENDS
 
 _ATTEMPT_NOTES = (Kind.ATTEMPT_FAILED, Kind.ATTEMPT_DEFERRED, Kind.ATTEMPT_LOG)

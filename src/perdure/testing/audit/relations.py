@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from perdure.events import Event, Kind
-from perdure.replay.run import Inherited
+from perdure.replay.history import Inherited
 from perdure.store.sqlite.contents import Entry, Relative
 from perdure.testing.audit.projections import Parked
 from perdure.testing.audit.standing import Standing

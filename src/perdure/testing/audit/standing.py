@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from perdure.events import CLOSING, INPUTS, Event, Kind
-from perdure.replay.run import Inherited
+from perdure.replay.history import Inherited
 
 ACTIVITY_ENDS = frozenset({Kind.ACTIVITY_COMPLETED, Kind.ACTIVITY_FAILED, Kind.ACTIVITY_CANCELLED})
 CHILD_ENDS = frozenset({Kind.CHILD_COMPLETED, Kind.CHILD_FAILED, Kind.CHILD_CANCELLED})
@@ -29,7 +29,7 @@ class ChildStart(msgspec.Struct):
 
 
 class Standing:
-    """Takes the events that count (`replay.run.effective`) and holds what is open after them."""
+    """Takes the events that count (`replay.history.effective`) and holds what is open after them."""
 
     def __init__(self, events: Iterable[Event]) -> None:
         self.activities: dict[int, AttemptNote | None] = {}
