@@ -36,7 +36,7 @@ def start_before_commit() -> None:
         for attempt in work.starts:
             if attempt.phase is Phase.READY and not attempt.ended and attempt.live.row.num:
                 attempt.phase = Phase.RUNNING
-                self._start(attempt)
+                self.effects.start(attempt)
         time.sleep(0.002)
 
     Runner._handle_all = handle  # type: ignore[method-assign]
