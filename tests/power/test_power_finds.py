@@ -59,7 +59,7 @@ def test_effects_and_answers_that_come_before_their_commit(seed, tmp_path, monke
     monkeypatch.setattr(Runner, "recover", lambda self: (runners.append(self), recover(self)))
 
     def late(self, batch):
-        runners[-1]._effects(runners[-1].work)
+        runners[-1].effects.let_out(runners[-1].work)
         commit(self, batch)
 
     monkeypatch.setattr(SqliteStore, "commit", late)

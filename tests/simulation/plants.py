@@ -43,7 +43,7 @@ def effects_before_the_commit() -> AbstractContextManager[Any]:
 
     def early(self: Runner, work: Work, limit: int) -> None:
         handle_all(self, work, limit)
-        self._effects(work)
+        self.effects.let_out(work)
 
     return mock.patch.object(Runner, "_handle_all", early)
 

@@ -30,4 +30,5 @@ def test_a_planted_bug_is_found(plant: Plant):
     with plant():
         totals = run_seeds(islice(seeds, WITHIN))
     assert totals.violations, f"{plant.__doc__} Not found in {totals.seeds} seeds."
+    assert "AttributeError" not in totals.violations[0].violation, "the plant does not fit the code any more"
     print(f"found in {totals.seeds} seeds: {totals.violations[0].violation}")
